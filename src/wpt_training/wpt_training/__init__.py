@@ -1,0 +1,1 @@
+"""Data, models, training, metrics, simulator and export of WPT policies. Never imports rclpy."""

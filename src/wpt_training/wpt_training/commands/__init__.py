@@ -1,0 +1,1 @@
+"""The commands of `wpt`, one file a group."""

@@ -1,0 +1,1 @@
+"""Where driving data comes from; every source yields the same Drive and Frame."""

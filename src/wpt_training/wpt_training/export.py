@@ -1,0 +1,132 @@
+"""A network to a policy bundle: the folder that `wpt_planner` runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from wpt_planner.plan_guard import PLAN_TIMES
+from wpt_planner.policy_bundle import (
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    POLICY_FILE,
+    POLICY_INPUTS,
+    SCHEMA_VERSION,
+    Manifest,
+    PolicyBundle,
+    file_sha256,
+    open_bundle,
+)
+
+from wpt_training.models.config import StudentConfig
+from wpt_training.models.image_encoder import ImageEncoder
+
+GOLDEN_HEIGHT, GOLDEN_WIDTH = 72, 128  # small, so that a bundle stays small
+
+
+def export_bundle(
+    policy: nn.Module,
+    config: StudentConfig,
+    folder: Path,
+    role: Literal["student", "teacher", "baseline"],
+    trained: bool,
+    training: dict[str, Any],
+) -> PolicyBundle:
+    """Writes the bundle and opens it once, so that what is left on disk is known to be readable.
+
+    `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = copy.deepcopy(policy).eval()
+    for module in policy.modules():
+        if isinstance(module, ImageEncoder):
+            module.fuse()
+    inputs = golden_inputs(config)
+    height = torch.export.Dim("height", min=32, max=4096)
+    width = torch.export.Dim("width", min=32, max=8192)
+    dynamic: tuple[Any, ...] = ({2: height, 3: width}, *([None] * (len(inputs) - 1)))
+    with torch.no_grad():
+        program = torch.export.export(_Positional(policy), tuple(inputs), dynamic_shapes=(dynamic,))
+        trajectory, _ = program.module()(*inputs)
+    torch.export.save(program, folder / POLICY_FILE)
+    arrays = {name: value.numpy() for name, value in zip(POLICY_INPUTS, inputs, strict=True)}
+    np.savez_compressed(folder / GOLDEN_FILE, trajectory=trajectory.numpy(), **arrays)  # type: ignore[arg-type]
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        role=role,
+        cameras=config.cameras,
+        commands=config.commands,
+        image_height=config.image_height,
+        image_width=config.image_width,
+        history=config.history,
+        interval=config.interval,
+        horizon=[float(t) for t in PLAN_TIMES],
+        bev=config.bev,
+        trained=trained,
+        training=training,
+        files={name: file_sha256(folder / name) for name in (POLICY_FILE, GOLDEN_FILE)},
+    )
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
+    return open_bundle(folder)
+
+
+def golden_inputs(config: StudentConfig, seed: int = 0) -> list[Tensor]:
+    """One plausible input of each kind, in the order of POLICY_INPUTS; same seed, same bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    cameras, grid = len(config.cameras), config.bev
+    coarse = torch.rand(cameras, 3, 6, 8, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(GOLDEN_HEIGHT, GOLDEN_WIDTH), mode="bilinear")
+    images = (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    focal = GOLDEN_WIDTH * 0.8
+    intrinsics = torch.tensor(
+        [[focal, 0, GOLDEN_WIDTH / 2], [0, focal, GOLDEN_HEIGHT / 2], [0, 0, 1.0]]
+    ).repeat(1, cameras, 1, 1)
+    extrinsics = torch.stack([_looking_along(2 * np.pi * i / cameras) for i in range(cameras)])
+    return [
+        images[None],
+        torch.ones(1, cameras),
+        intrinsics,
+        extrinsics[None],
+        torch.tensor([[2.5, 0.05, 0.02, config.interval]]),
+        torch.tensor([len(config.commands) - 1]),
+        torch.randn(1, grid.cells_x * grid.cells_y, grid.channels, generator=generator) * 0.1,
+        torch.ones(1),
+    ]
+
+
+def git_revision(folder: Path) -> str:
+    """The checkout's commit, with `-dirty` if files differ from it, or `unknown`."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+class _Positional(nn.Module):
+    """torch.export wants a signature; the contract is an order of inputs."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.policy(*inputs)
+
+
+def _looking_along(yaw: float) -> Tensor:
+    """ego_from_camera of a camera 1.5 m above the origin whose optical axis points along `yaw`."""
+    cosine, sine = float(np.cos(yaw)), float(np.sin(yaw))
+    # Columns: the camera's x (right), y (down), z (forward) axes in base_link.
+    return torch.tensor(
+        [[sine, 0, cosine, 0], [-cosine, 0, sine, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]]
+    )

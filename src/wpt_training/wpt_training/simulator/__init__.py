@@ -1,0 +1,1 @@
+"""A small world of roads and traffic, seen by rendered cameras."""
