@@ -63,6 +63,12 @@ class EgoMotion:
     def clear(self) -> None:
         self._samples.clear()
 
+    def snapshot(self) -> EgoMotion:
+        """A copy that a second thread may read while this one goes on."""
+        copy = EgoMotion(0.0, self._max_speed, self._max_yaw_rate, self.max_extrapolation)
+        copy._samples = self._samples.copy()
+        return copy
+
     def add(self, sample: OdometrySample) -> str | None:
         """Takes one sample. Returns why the past was dropped (jump, time going back), else None.
 

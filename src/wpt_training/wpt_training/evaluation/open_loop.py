@@ -1,0 +1,128 @@
+"""Open-loop planning scores (metrics.md §1): L2 and collision, in the two published conventions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from wpt_planner.geometry import Array, inverse
+from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
+
+from wpt_training.drives.frame import Boxes
+from wpt_training.evaluation.collision import (
+    exact_collisions,
+    grid_collisions,
+    metric_from_ego,
+    rasterise,
+)
+
+Convention = Literal["uniad", "stp3"]
+CONVENTIONS: tuple[Convention, ...] = ("uniad", "stp3")
+HORIZONS = (1, 2, 3)  # s
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What a plan is compared with: `future` (6, 2) in base_link, `valid` (6,), and the road users
+    at each step as `boxes` (6 Boxes in base_link at the reference time; None: not annotated)."""
+
+    future: Array
+    valid: NDArray[np.bool_]
+    boxes: tuple[Boxes | None, ...]
+
+    @staticmethod
+    def from_map(
+        future: Array, valid: NDArray[np.bool_], map_from_ego: Array, boxes_map: list[Boxes | None]
+    ) -> GroundTruth:
+        """Boxes given in the map frame."""
+        ego_from_map = inverse(map_from_ego)
+        moved = tuple(None if b is None else b.moved(ego_from_map) for b in boxes_map)
+        return GroundTruth(future, valid, moved)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One convention's figures at 1, 2, 3 s and their mean."""
+
+    name: str
+    convention: Convention
+    l2: tuple[float, float, float, float]  # m
+    collision: tuple[float, float, float, float]  # %, box on the grid
+    point_collision: tuple[float, float, float, float]  # %, the plan point's cell
+    obb: tuple[float, float, float, float]  # %, oriented boxes, exact
+    samples: int
+    steps_left_out: int
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass
+class OpenLoopScores:
+    """Collects one policy's plans; every array grows by a row of 6 steps per plan."""
+
+    name: str
+    l2: list[Array] = field(default_factory=list)
+    valid: list[NDArray[np.bool_]] = field(default_factory=list)
+    box: list[NDArray[np.bool_]] = field(default_factory=list)
+    point: list[NDArray[np.bool_]] = field(default_factory=list)
+    obb: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def add(self, plan: Array, truth: GroundTruth) -> None:
+        """One plan (6, 2) in base_link at its reference time."""
+        if plan.shape != (PLAN_STEPS, 2):
+            raise ValueError(f"plan has shape {plan.shape}, expected ({PLAN_STEPS}, 2)")
+        annotated = np.array([boxes is not None for boxes in truth.boxes])
+        boxes = [boxes if boxes is not None else Boxes.none() for boxes in truth.boxes]
+        occupancy = np.stack([rasterise(step) for step in boxes])
+        point, box = grid_collisions(metric_from_ego(plan), occupancy)
+        _, expert_box = grid_collisions(metric_from_ego(truth.future), occupancy)
+        self.l2.append(np.linalg.norm(plan - truth.future, axis=1) * truth.valid)
+        self.valid.append(truth.valid & annotated)
+        # A step at which the recorded driver collides by this test says more of the test.
+        self.box.append(box & ~expert_box)
+        self.point.append(point & ~expert_box)
+        self.obb.append(exact_collisions(plan, boxes))
+
+    def row(self, convention: Convention, as_published: bool = False) -> Row:
+        """`as_published`: steps without ground truth count as 0 and in the denominator, as UniAD's
+        code has it; else they are left out and counted."""
+        valid = np.array(self.valid).reshape(-1, PLAN_STEPS)
+        counted = np.ones_like(valid) if as_published else valid
+        return Row(
+            name=self.name,
+            convention=convention,
+            l2=_over_horizons(np.array(self.l2), counted, convention, 1.0),
+            collision=_over_horizons(np.array(self.box), counted, convention, 100.0),
+            point_collision=_over_horizons(np.array(self.point), counted, convention, 100.0),
+            obb=_over_horizons(np.array(self.obb), counted, convention, 100.0),
+            samples=len(valid),
+            steps_left_out=int((~counted).sum()),
+        )
+
+
+def _over_horizons(
+    values: NDArray[np.generic], counted: NDArray[np.bool_], convention: Convention, scale: float
+) -> tuple[float, float, float, float]:
+    """At 1, 2, 3 s and the mean of the three; NaN where nothing was counted.
+
+    `uniad`: the mean over samples at that step. `stp3`: the mean over samples of the mean over all
+    steps up to there.
+    """
+    values = values.reshape(-1, PLAN_STEPS).astype(np.float64)
+    result = []
+    for horizon in HORIZONS:
+        last = int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) + 1
+        if convention == "uniad":
+            used = counted[:, last - 1]
+            per_sample = values[used, last - 1]
+        else:
+            weights = counted[:, :last]
+            used = weights.any(axis=1)
+            sums = (values[:, :last] * weights).sum(axis=1)[used]
+            per_sample = sums / weights.sum(axis=1)[used]
+        result.append(scale * float(per_sample.mean()) if len(per_sample) else float("nan"))
+    one, two, three = result
+    return one, two, three, (one + two + three) / 3

@@ -1,0 +1,70 @@
+"""The tables people see, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from wpt_planner.stage_latency import StageSummary
+
+from wpt_training.evaluation.open_loop import CONVENTIONS, OpenLoopScores, Row
+
+# nuScenes validation, `uniad` convention: L2 (m) and collision (%) at 1, 2, 3 s and their mean.
+PUBLISHED = (
+    ("WPT-Student (published)", (0.24, 0.58, 1.17, 0.66), (0.14, 0.16, 0.42, 0.24)),
+    ("Baseline (published)", (0.29, 0.79, 1.56, 0.88), (0.70, 0.76, 1.71, 1.06)),
+)
+
+
+def open_loop_rows(scores: Sequence[OpenLoopScores], as_published: bool = False) -> list[Row]:
+    return [score.row(convention, as_published) for convention in CONVENTIONS for score in scores]
+
+
+def print_open_loop(rows: Sequence[Row], console: Console, reference: bool = True) -> None:
+    """One table per convention; `reference` adds the published nuScenes figures to the first."""
+    for convention in CONVENTIONS:
+        chosen = [row for row in rows if row.convention == convention]
+        if not chosen:
+            continue
+        explained = "value at" if convention == "uniad" else "mean up to"
+        table = Table(title=f"Open loop, convention {convention} ({explained} 1 / 2 / 3 s / avg.)")
+        table.add_column("policy")
+        for column in ("L2 (m)", "collision (%)", "obj_col (%)", "obb (%)"):
+            table.add_column(column, justify="right")
+        table.add_column("plans", justify="right")
+        table.add_column("steps left out", justify="right")
+        for row in chosen:
+            table.add_row(
+                row.name, _four(row.l2), _four(row.collision), _four(row.point_collision), _four(row.obb),
+                str(row.samples), str(row.steps_left_out),
+            )  # fmt: skip
+        if convention == "uniad" and reference:
+            table.add_section()
+            for name, l2, collision in PUBLISHED:
+                table.add_row(name, _four(l2), _four(collision), "", "", "nuScenes val", "")
+        console.print(table)
+
+
+def print_latency(summaries: Sequence[StageSummary], console: Console) -> None:
+    table = Table(title="Latency (ms)")
+    table.add_column("stage")
+    for column in ("p50", "p95", "p99", "passes"):
+        table.add_column(column, justify="right")
+    for summary in summaries:
+        quantiles = (f"{value * 1e3:.1f}" for value in (summary.p50, summary.p95, summary.p99))
+        table.add_row(summary.stage, *quantiles, str(summary.count))
+    console.print(table)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Figures to a file, its folder made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def _four(values: Sequence[float]) -> str:
+    return " / ".join("–" if value != value else f"{value:.2f}" for value in values)
