@@ -64,9 +64,9 @@ def camera_statuses(
     return result
 
 
-def state_of(worker: PlannerWorker, outcome: PassOutcome | None, now: int) -> tuple[int, str]:
+def state_of(worker: PlannerWorker, outcome: PassOutcome | None) -> tuple[int, str]:
     """PlannerStatus state and its reason."""
-    waiting = _missing_input(worker, now)
+    waiting = _missing_input(worker)
     if outcome is None:
         return PlannerStatus.WAITING, waiting or "waiting for the first complete camera set"
     if outcome.error:
@@ -82,14 +82,14 @@ def state_of(worker: PlannerWorker, outcome: PassOutcome | None, now: int) -> tu
     return PlannerStatus.PLANNING, ""
 
 
-def _missing_input(worker: PlannerWorker, now: int) -> str:
+def _missing_input(worker: PlannerWorker) -> str:
     anchor = worker.rig.anchor
     name, health = worker.rig.names[anchor], worker.rig.health[anchor]
-    if health.newest_stamp is None:
-        return f"waiting for images of the anchor camera on ~/input/{name}/image"
     if name not in worker.calibrations:
         problem = worker.problems.camera_info.get(name)
         return problem or f"waiting for ~/input/{name}/camera_info"
+    if health.newest_stamp is None:
+        return f"waiting for images of the anchor camera on ~/input/{name}/image"
     if worker.ego_motion.newest_stamp is None:
         return worker.problems.odometry or "waiting for ~/input/odometry"
     return ""
@@ -105,13 +105,14 @@ def planner_status(
     """`now` ns of the node's clock; `summaries` may be a second old."""
     core = worker.core
     assert core is not None
-    state, reason = state_of(worker, outcome, now)
+    state, reason = state_of(worker, outcome)
     extra = [worker.problems.odometry, worker.problems.command, *notes.topics.values()]
     manifest = core.runtime.bundle.manifest
     if not manifest.trained:
         extra.append("the bundle is untrained (random weights)")
     return PlannerStatus(
         header=header(now, worker.parameters.base_frame),
+        ready=core.runtime.image_size is not None,
         state=state,
         reason="; ".join(part for part in dict.fromkeys([reason, *extra]) if part),
         bundle_id=core.runtime.bundle.short_identity,

@@ -93,6 +93,7 @@ class PlannerWorker:
         self._last_anchor_stamp: int | None = None
         self._wake = threading.Condition()
         self._stopping = False
+        self._prepared = False
         self._loaded = threading.Event()
         self._load_error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -145,6 +146,8 @@ class PlannerWorker:
         with self._wake:
             self.problems.camera_info.pop(calibration.name, None)
             self.calibrations[calibration.name] = calibration
+            if not self._prepared:
+                self._wake.notify()
 
     def reject_calibration(self, name: str, reason: str) -> None:
         with self._wake:
@@ -181,10 +184,24 @@ class PlannerWorker:
             self._handle(camera_set)
         self.core.close()
 
+    def _prepare(self) -> None:
+        """Warms up as soon as camera_info tells the images' size, so that no first set pays for it."""
+        anchor = self.calibrations.get(self.rig.names[self.rig.anchor])
+        if anchor is None or self.core is None:
+            return
+        self._prepared = True
+        self._wake.release()
+        try:
+            self.core.runtime.prepare(anchor.height, anchor.width)
+        finally:
+            self._wake.acquire()
+
     def _next_set(self) -> CameraSet | None:
         """Waits for a set and the odometry around it; None when the worker is to stop."""
         with self._wake:
             while not self._stopping:
+                if not self._prepared:
+                    self._prepare()
                 now = time.monotonic_ns()
                 camera_set = self.rig.take(now)
                 if camera_set is None:
@@ -224,6 +241,7 @@ class PlannerWorker:
         seconds["age"] = (started - camera_set.arrival) / 1e9
         seconds["publish"] = time.perf_counter() - publishing
         seconds["total"] = (finished - camera_set.arrival) / 1e9
+        seconds["own_share"] = seconds["total"] - seconds.get("policy", 0.0)
         seconds["capture_to_publish"] = (self._clock() - camera_set.stamp) / 1e9
         self.latency.record(seconds)
         self._count_overrun(camera_set.stamp, (finished - started) / 1e9)

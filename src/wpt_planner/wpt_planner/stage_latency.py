@@ -14,6 +14,7 @@ STAGES = (
     "policy",  # the policy call
     "guard",  # checks and fallback
     "publish",  # messages out
+    "own_share",  # total without the policy call: what the node itself costs
     "total",  # newest image's arrival to trajectory out
     "capture_to_publish",  # reference stamp to trajectory out, node clock
 )

@@ -40,16 +40,6 @@ class Drive:
         stamps = self.anchor_stamps
         return float(stamps[-1] - stamps[0]) / 1e9 if len(stamps) else 0.0
 
-    def keyframe_indices(self) -> list[int]:
-        """The anchor image nearest to each annotation, where one lies within the tolerance."""
-        stamps = self.anchor_stamps
-        found = []
-        for stamp, _ in self.annotations:
-            index = int(np.argmin(np.abs(stamps - stamp)))
-            if abs(int(stamps[index]) - stamp) <= MATCH_TOLERANCE:
-                found.append(index)
-        return list(dict.fromkeys(found))
-
     def frames(self) -> Iterator[Frame]:
         """One per anchor image."""
         return (self.frame(index) for index in range(len(self.streams[0])))

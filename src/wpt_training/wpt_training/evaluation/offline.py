@@ -9,16 +9,15 @@ from pathlib import Path
 from wpt_planner.camera_rig import CameraImage, CameraRig, CameraSet
 from wpt_planner.ego_motion import EgoMotion, OdometrySample
 from wpt_planner.parameters import PlannerParameters
-from wpt_planner.plan_guard import PLAN_TIMES, GuardLimits
+from wpt_planner.plan_guard import GuardLimits
 from wpt_planner.planner_core import PassRefused, PlannedPass, PlannerCore
 from wpt_planner.policy_bundle import open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
 from wpt_planner.stage_latency import StageLatency
 
 from wpt_training.drives.drive import Drive
-from wpt_training.drives.frame import Boxes
-from wpt_training.evaluation.baselines import constant_velocity
-from wpt_training.evaluation.open_loop import GroundTruth, OpenLoopScores
+from wpt_training.evaluation.matching import MatchedPlan, score_matched
+from wpt_training.evaluation.open_loop import OpenLoopScores
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def evaluate_drive(
         passes.append(planned)
         latency.record(planned.seconds)
     core.close()
-    return DriveResult(passes, refused, score_passes(drive, passes, bundle.manifest.role), latency)
+    return DriveResult(passes, refused, score_matched(drive, matched_plans(drive, passes, bundle.manifest.role)), latency)
 
 
 def camera_sets(drive: Drive, rig: CameraRig) -> Iterator[CameraSet]:
@@ -82,31 +81,12 @@ def camera_sets(drive: Drive, rig: CameraRig) -> Iterator[CameraSet]:
         yield last
 
 
-def ground_truth(drive: Drive, stamp: int) -> GroundTruth:
-    """What happened in the 3 s after `stamp` (ns)."""
-    future, valid = drive.ego.future(stamp)
-    last = drive.annotations[-1][0] if drive.annotations else -1
-    steps = [stamp + round(seconds * 1e9) for seconds in PLAN_TIMES]
-    boxes: list[Boxes | None] = [
-        drive.boxes_at(at) if at <= last + 50_000_000 else None for at in steps
+def matched_plans(drive: Drive, passes: list[PlannedPass], policy: str) -> list[MatchedPlan]:
+    """Each pass with the recorded future at its reference time."""
+    return [
+        MatchedPlan(planned.stamp, policy, planned.trajectory, *drive.ego.future(planned.stamp))
+        for planned in passes
     ]
-    return GroundTruth.from_map(future, valid, drive.ego.pose_at(stamp), boxes)
-
-
-def score_passes(drive: Drive, passes: list[PlannedPass], role: str) -> list[OpenLoopScores]:
-    """The policy's plans and constant velocity, at the drive's keyframes only."""
-    stamps = drive.anchor_stamps
-    keyframes = {int(stamps[index]) for index in drive.keyframe_indices()}
-    ours, straight = OpenLoopScores(role), OpenLoopScores("constant velocity")
-    for planned in passes:
-        if planned.stamp not in keyframes:
-            continue
-        truth = ground_truth(drive, planned.stamp)
-        if not truth.valid.any():
-            continue
-        ours.add(planned.trajectory, truth)
-        straight.add(constant_velocity(planned.state.speed), truth)
-    return [ours, straight]
 
 
 def _ego_motion(drive: Drive, parameters: PlannerParameters) -> EgoMotion:

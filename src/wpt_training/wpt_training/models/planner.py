@@ -10,6 +10,9 @@ from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
 from wpt_training.models.config import PlannerConfig
 
 
+UNKNOWN_SPEED = 3.5  # m/s, a slow roll that a guard at standstill accepts too
+
+
 class PlanDecoderLayer(nn.Module):
     """Cross-attention to the BEV tokens and a feed-forward, each added and normalised."""
 
@@ -66,7 +69,8 @@ class PlanDecoder(nn.Module):
 class PlanHead(nn.Module):
     """Eq. 3: an MLP from each plan query to a trajectory, as a change to driving on as now.
 
-    Its last layer starts at zero: an untrained head carries the ego's motion on.
+    Its last layer starts at zero: an untrained head carries the ego's motion on. Where that is not
+    known, on the first pass after a reset, a learned speed stands in.
     """
 
     times: Tensor
@@ -78,6 +82,7 @@ class PlanHead(nn.Module):
         )
         nn.init.zeros_(self.mlp[-1].weight)
         nn.init.zeros_(self.mlp[-1].bias)
+        self.unknown_speed = nn.Parameter(torch.tensor(UNKNOWN_SPEED))
         self.register_buffer(
             "times", torch.tensor(PLAN_TIMES, dtype=torch.float32), persistent=False
         )
@@ -85,6 +90,8 @@ class PlanHead(nn.Module):
     def forward(self, queries: Tensor, motion: Tensor) -> Tensor:
         """queries (B, K, C), motion (B, 4) as `ego_velocity` -> trajectories (B, K, 6, 2) in metres."""
         change = self.mlp(queries).view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
+        prior = torch.stack([self.unknown_speed, *[torch.zeros_like(self.unknown_speed)] * 3])
+        motion = torch.where(motion[:, 3:] > 0.5, motion, prior)
         return carried_on(motion, self.times)[:, None] + change
 
 

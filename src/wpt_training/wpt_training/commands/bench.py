@@ -1,0 +1,136 @@
+"""`wpt bench`: figures that depend on the machine; benchmarks, not tests."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wpt_training.commands.console import clear_errors, console
+
+app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A figure to reach: `value` of the result must be at most `limit` ms."""
+
+    name: str
+    stage: str
+    quantile: str
+    limit: float
+
+
+RAW_BUDGETS = (
+    Budget("node's own share", "own_share", "p50", 20.0),
+    Budget("node's own share", "own_share", "p99", 40.0),
+    Budget("policy call", "policy", "p50", 40.0),
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Benchmarks."""
+
+
+@app.command()
+def node(
+    seconds: Annotated[float, typer.Option(help="length of each run")] = 60.0,
+    bundle: Annotated[
+        Path | None, typer.Option(help="policy bundle; default: one with random weights")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of the policy")] = 1,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="write the figures to this file")
+    ] = None,
+) -> None:
+    """Six 1600x900 cameras at 10 Hz through DDS between two processes, raw and then JPEG."""
+    with clear_errors(), tempfile.TemporaryDirectory() as folder:
+        from wpt_training.evaluation.tables import write_json
+
+        if bundle is None:
+            from wpt_training.commands.demo import _workspace
+            from wpt_training.commands.export import export_untrained
+
+            bundle = Path(folder) / "bundle"
+            export_untrained(bundle, _workspace() / "config" / "training" / "tiny.yaml")
+        results = []
+        for raw in (True, False):
+            kind = "bgr8" if raw else "JPEG"
+            with console.status(f"{kind}: about {seconds + 25:.0f} s …"):
+                results.append(_run(bundle, raw, seconds, threads, Path(folder)))
+            _print(results[-1])
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        console.print(f"machine: {machine}; policy threads: {threads}")
+        if json is not None:
+            write_json(json, {"machine": machine, "threads": threads, "runs": results})
+
+
+def _run(bundle: Path, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:
+    environment = dict(os.environ, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    environment["ROS_DOMAIN_ID"] = str(os.getpid() % 100 + 1)
+    report, log = folder / "bench.json", folder / "planner.log"
+    report.unlink(missing_ok=True)
+    compressed = "false" if raw else "true"
+
+    def command(module: str, *parameters: str) -> list[str]:
+        arguments = [part for parameter in parameters for part in ("-p", parameter)]
+        return [sys.executable, "-m", f"wpt_planner.{module}", "--ros-args", *arguments]
+
+    with log.open("w") as stream:
+        planner = subprocess.Popen(
+            command(
+                "planner_node", f"bundle:={bundle}", "allow_untrained:=true",
+                f"compressed:={compressed}", f"threads:={threads}", "max_wait:=0.08",
+            ),
+            env=environment, stdout=stream, stderr=stream,
+        )  # fmt: skip
+        try:
+            subprocess.run(
+                command(
+                    "bench_node", f"seconds:={seconds}", f"raw:={'true' if raw else 'false'}",
+                    f"json:={report}", f"planner_pid:={planner.pid}",
+                ),
+                env=environment, check=False,
+            )  # fmt: skip
+        finally:
+            planner.terminate()
+            planner.wait(20)
+    if not report.is_file():
+        console.print(f"[bold red]error:[/] no figures came out; the planner said:\n{log.read_text()}")
+        raise typer.Exit(1)
+    result: dict[str, object] = json_module.loads(report.read_text())
+    return result
+
+
+def _print(result: dict[str, object]) -> None:
+    from rich.table import Table
+
+    stages: dict[str, dict[str, float]] = result["stages_ms"]  # type: ignore[assignment]
+    table = Table(title=f"six 1600x900 cameras at 10 Hz, {result['images']}, {result['seconds']:.0f} s")
+    table.add_column("stage (ms)")
+    for quantile in ("p50", "p95", "p99"):
+        table.add_column(quantile, justify="right")
+    for stage, values in stages.items():
+        table.add_row(stage, *(f"{values[q]:.1f}" for q in ("p50", "p95", "p99")))
+    console.print(table)
+    console.print(
+        f"sets: {result['sets_planned']} planned of {result['sets_sent']} sent, "
+        f"{result['sets_dropped_by_planner']} superseded, {result['fallbacks']} by the fallback; "
+        f"copying one set's bytes takes {result['copy_floor_ms']:.1f} ms; resident memory "
+        f"{result['memory_mib_settled']:.0f} MiB after 10 s, {result['memory_mib_end']:.0f} MiB at the end"
+    )
+    for budget in RAW_BUDGETS if result["images"] == "bgr8" else ():
+        value = stages[budget.stage][budget.quantile]
+        verdict = "[green]reached[/]" if value <= budget.limit else "[red]missed[/]"
+        console.print(
+            f"{budget.name} {budget.quantile}: {value:.1f} ms, limit {budget.limit:.0f} ms: {verdict}"
+        )

@@ -1,0 +1,49 @@
+"""`wpt export`: a policy bundle for the planner node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wpt_training.commands.console import clear_errors, console
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="where the bundle goes")],
+    config: Annotated[
+        Path, typer.Option(help="sizes, a file of config/training")
+    ] = Path("config/training/tiny.yaml"),
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="random weights: to try the node, not to drive")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="seed of the random weights")] = 0,
+) -> None:
+    """Exports a student as a policy bundle."""
+    with clear_errors():
+        from wpt_training.models.config import ConfigError
+
+        if not untrained:
+            raise ConfigError("there is no trained checkpoint to export yet: give --untrained")
+        bundle = export_untrained(folder, config, seed)
+        console.print(f"{folder}: bundle {bundle}")
+
+
+def export_untrained(folder: Path, config: Path, seed: int = 0) -> str:
+    """Writes a bundle with random weights, says so in its manifest; returns its short identity."""
+    from wpt_training.export import export_bundle, git_revision
+    from wpt_training.models.config import load_training_config
+    from wpt_training.models.student import Student
+    from wpt_training.randomness import seed_everything
+
+    student_config = load_training_config(config).student
+    seed_everything(seed)
+    training = {
+        "config": str(config),
+        "data": "none: random weights",
+        "seed": seed,
+        "git_revision": git_revision(Path(__file__).parent),
+    }
+    bundle = export_bundle(Student(student_config), student_config, folder, "student", False, training)
+    return bundle.short_identity
