@@ -11,7 +11,13 @@ from wpt_planner.messages import diagnostic, header, stage_latencies
 from wpt_planner.planner_worker import PassOutcome, PlannerWorker
 from wpt_planner.stage_latency import StageSummary
 
-_CAMERA
+_CAMERA_STATES = {
+    CameraStatus.NEVER_SEEN: "no image has come yet",
+    CameraStatus.WAITING_FOR_CAMERA_INFO: "waiting for camera_info",
+    CameraStatus.REJECTED: "rejected",
+    CameraStatus.LATE: "late",
+    CameraStatus.OK: "ok",
+}
 
 
 @dataclass

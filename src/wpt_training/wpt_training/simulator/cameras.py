@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BOXES_PER_CAMERA = 16
+BOXES_PER_CAMERA = 12
 FAR = 150.0  # m, beyond it all is haze
 
 # Kinds of boxes, which get different details painted on their faces.

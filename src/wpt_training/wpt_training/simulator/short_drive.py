@@ -25,10 +25,10 @@ from wpt_training.randomness import seed_everything
 from wpt_training.simulator.cameras import BUILDING, PLAIN, VEHICLE, Bodies, Ground, render
 from wpt_training.simulator.road import EDGE, LANE_WIDTH, SIDEWALK, Road
 
-SECONDS = 10.0
+SECONDS = 8.0
 IMAGE_RATE = 10  # Hz
 ANNOTATION_RATE = 2  # Hz
-HEIGHT, WIDTH = 180, 320
+HEIGHT, WIDTH = 162, 288
 START_STAMP = 1_700_000_000_000_000_000  # ns
 # When the cameras fire after the front one (s), as on nuScenes' car.
 FIRING = dict(zip(NUSCENES_CAMERAS, (0.0, 0.008, 0.015, 0.025, 0.035, -0.008), strict=True))
