@@ -85,8 +85,9 @@ class EvaluatorNode(Node):
             "fallbacks": fallbacks,
             "plans": [self._plan_entry(stamp, plan) for stamp, plan in sorted(self.plans.items())],
         }
-        if self.odometry and self.annotations and reached:
-            scores = score_matched(self._drive(), self._matched())
+        matched = self.odometry and self.annotations and reached
+        scores = score_matched(self._drive(), self._matched()) if matched else []
+        if scores and scores[0].l2:
             rows = open_loop_rows(scores, self.as_published)
             print_open_loop(rows, console)
             content["open_loop"] = [row.as_dict() for row in rows]

@@ -53,6 +53,7 @@ class ReplayNode(Node):
         self.raw = declare("raw", False).value  # Image (bgr8) instead of CompressedImage
         self.clock = declare("clock", True).value  # publish /clock
         self.wait = float(declare("wait_for_planner", 60.0).value)  # s until the planner is ready
+        self.wait_for_evaluator = declare("wait_for_evaluator", False).value
         planner = declare("planner", "planner").value  # the planner node's name
         faults = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY).value or []
         if not 0 < self.rate <= 100:
@@ -99,7 +100,9 @@ class ReplayNode(Node):
     def _wait_for_planner(self, stamp: int) -> None:
         """Sends camera_info until the planner has warmed up on it, so that no image is lost."""
         deadline = time.monotonic() + self.wait
-        while rclpy.ok() and not self._ready and time.monotonic() < deadline:
+        while rclpy.ok() and time.monotonic() < deadline:
+            if self._ready and (not self.wait_for_evaluator or self._agents.get_subscription_count()):
+                return
             self._tick(stamp)
             for camera in self.drive.cameras:
                 info = messages.camera_info(camera, stamp, f"{camera.name}_optical")

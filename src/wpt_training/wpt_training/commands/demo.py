@@ -27,7 +27,7 @@ def demo(
         Path | None, typer.Option(help="policy bundle; default: one with random weights")
     ] = None,
     out: Annotated[Path, typer.Option(help="where pictures and figures go")] = Path("out/demo"),
-    rate: Annotated[float, typer.Option(help="times real time")] = 1.0,
+    rate: Annotated[float, typer.Option(help="times real time")] = 0.5,
     seed: Annotated[int, typer.Option(help="seed of the simulated drive")] = 0,
     json: Annotated[
         Path | None, typer.Option("--json", help="figures to this file too")
@@ -68,14 +68,16 @@ def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Pat
         f"allow_untrained:={'false' if opened.manifest.trained else 'true'}",
         f"cameras:=[{','.join(names)}]", f"anchor_camera:={names[0]}", "threads:=1",
     ]  # fmt: skip
-    replay = [f"source:={source}", f"rate:={rate}", f"cache:={cache or ''}"]
+    replay = [f"source:={source}", f"rate:={rate}", "wait_for_evaluator:=true"]
+    if cache is not None:
+        replay.append(f"cache:={cache}")
     evaluator = [f"json:={report}"]
     console.print(f"{drive.name}: {drive.seconds:.0f} s, {len(drive.streams[0])} camera sets")
     _run_nodes(planner, replay, evaluator, out)
     if not report.is_file():
         console.print(f"[bold red]error:[/] no figures came out; the nodes' logs are {out}/*.log")
         raise typer.Exit(1)
-    console.print((out / "evaluator.log").read_text(), highlight=False, markup=False)
+    print((out / "evaluator.log").read_text())
     content = json_module.loads(report.read_text())
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Pat
 
 def _run_nodes(planner: list[str], replay: list[str], evaluator: list[str], out: Path) -> None:
     """Three processes on a ROS domain of their own; ends all when the evaluator is done."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1", COLUMNS="118")
+    environment = dict(os.environ, PYTHONUNBUFFERED="1", COLUMNS="88")
     environment.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     processes = []
@@ -110,8 +112,6 @@ def _run_nodes(planner: list[str], replay: list[str], evaluator: list[str], out:
                 status.update(f"planning … {time.monotonic() - started:.0f} s")
                 if planner_process.poll() is not None or (replay_process.poll() or 0) != 0:
                     break
-                if replay_process.poll() == 0 and time.monotonic() - started > 3600:
-                    break
     finally:
         for process in processes:
             if process.poll() is None:
@@ -121,10 +121,10 @@ def _run_nodes(planner: list[str], replay: list[str], evaluator: list[str], out:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-    for name in ("planner", "replay"):
-        for line in (out / f"{name}.log").read_text().splitlines():
-            if line.startswith(f"{name}:") or "[FATAL]" in line:
-                console.print(f"[bold red]error:[/] {line}", highlight=False)
+    for name, process in (("planner", planner_process), ("replay", replay_process)):
+        lines = (out / f"{name}.log").read_text().splitlines()
+        if process.returncode not in (0, -15) and lines:
+            console.print(f"[bold red]error:[/] {lines[-1]}", highlight=False, soft_wrap=True)
 
 
 def _draw(drive: object, content: dict[str, object], out: Path, trained: bool) -> list[Path]:

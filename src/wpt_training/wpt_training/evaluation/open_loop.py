@@ -89,7 +89,7 @@ class OpenLoopScores:
     def row(self, convention: Convention, as_published: bool = False) -> Row:
         """`as_published`: steps without ground truth count as 0 and in the denominator, as UniAD's
         code has it; else they are left out and counted."""
-        valid = np.array(self.valid).reshape(-1, PLAN_STEPS)
+        valid = np.array(self.valid, dtype=bool).reshape(-1, PLAN_STEPS)
         counted = np.ones_like(valid) if as_published else valid
         return Row(
             name=self.name,

@@ -9,14 +9,22 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_planner.stage_latency import StageSummary
 
 from wpt_training.evaluation.open_loop import CONVENTIONS, OpenLoopScores, Row
 
 # nuScenes validation, `uniad` convention: L2 (m) and collision (%) at 1, 2, 3 s and their mean.
 PUBLISHED = (
-    ("WPT-Student (published)", (0.24, 0.58, 1.17, 0.66), (0.14, 0.16, 0.42, 0.24)),
-    ("Baseline (published)", (0.29, 0.79, 1.56, 0.88), (0.70, 0.76, 1.71, 1.06)),
+    ("WPT-Student, nuScenes", (0.24, 0.58, 1.17, 0.66), (0.14, 0.16, 0.42, 0.24)),
+    ("Baseline, nuScenes", (0.29, 0.79, 1.56, 0.88), (0.70, 0.76, 1.71, 1.06)),
+)
+
+METRICS = (
+    ("l2", "L2 (m)"),
+    ("collision", "collision (%)"),
+    ("point_collision", "obj_col (%)"),
+    ("obb", "obb (%)"),
 )
 
 
@@ -31,22 +39,24 @@ def print_open_loop(rows: Sequence[Row], console: Console, reference: bool = Tru
         if not chosen:
             continue
         explained = "value at" if convention == "uniad" else "mean up to"
-        table = Table(title=f"Open loop, convention {convention} ({explained} 1 / 2 / 3 s / avg.)")
+        table = Table(title=f"Open loop, convention {convention} ({explained} 1, 2, 3 s)")
+        table.add_column("metric")
         table.add_column("policy")
-        for column in ("L2 (m)", "collision (%)", "obj_col (%)", "obb (%)"):
+        for column in ("1 s", "2 s", "3 s", "avg."):
             table.add_column(column, justify="right")
-        table.add_column("plans", justify="right")
-        table.add_column("steps left out", justify="right")
-        for row in chosen:
-            table.add_row(
-                row.name, _four(row.l2), _four(row.collision), _four(row.point_collision), _four(row.obb),
-                str(row.samples), str(row.steps_left_out),
-            )  # fmt: skip
-        if convention == "uniad" and reference:
+        for metric, title in METRICS:
+            for row in chosen:
+                table.add_row(title, row.name, *_cells(getattr(row, metric)))
+            if reference and convention == "uniad" and metric in ("l2", "collision"):
+                for name, l2, collision in PUBLISHED:
+                    values = l2 if metric == "l2" else collision
+                    table.add_row(title, name, *_cells(values), style="dim")
             table.add_section()
-            for name, l2, collision in PUBLISHED:
-                table.add_row(name, _four(l2), _four(collision), "", "", "nuScenes val", "")
         console.print(table)
+        console.print(
+            f"{chosen[0].samples} plans; {chosen[0].steps_left_out} of "
+            f"{chosen[0].samples * PLAN_STEPS} steps have no ground truth and are left out"
+        )
 
 
 def print_latency(summaries: Sequence[StageSummary], console: Console) -> None:
@@ -66,5 +76,5 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
-def _four(values: Sequence[float]) -> str:
-    return " / ".join("–" if value != value else f"{value:.2f}" for value in values)
+def _cells(values: Sequence[float]) -> tuple[str, ...]:
+    return tuple("–" if value != value else f"{value:.2f}" for value in values)
