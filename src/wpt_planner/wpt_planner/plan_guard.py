@@ -60,7 +60,7 @@ def check_plan(trajectory: Array, speed: float, age: float, limits: GuardLimits)
         return f"first point is {start:.1f} m from where the ego will be, limit {limits.start_distance:g} m"
     steps = np.diff(np.vstack([np.zeros(2), trajectory]), axis=0)
     lengths = np.linalg.norm(steps, axis=1)
-    backward = -float(np.sum(np.minimum(steps @ np.array([1.0, 0.0]), 0.0)))
+    backward = _reversed_distance(steps)
     if backward > limits.max_reverse:
         return f"plan reverses {backward:.1f} m, limit {limits.max_reverse:g} m"
     speeds = lengths / STEP_SECONDS
@@ -70,6 +70,20 @@ def check_plan(trajectory: Array, speed: float, age: float, limits: GuardLimits)
     if -changes.min() > limits.max_deceleration:
         return f"deceleration {-changes.min():.1f} m/s², limit {limits.max_deceleration:g}"
     return _check_turning(steps, lengths, limits)
+
+
+def _reversed_distance(steps: Array) -> float:
+    """Metres driven backward. A U-turn is none: the heading follows every step that is not
+    against it."""
+    heading, backward = np.array([1.0, 0.0]), 0.0
+    for step in steps:
+        along = float(step @ heading)
+        length = float(np.hypot(*step))
+        if along < 0:
+            backward -= along
+        elif length > 0.1:
+            heading = step / length
+    return backward
 
 
 def _check_turning(steps: Array, lengths: Array, limits: GuardLimits) -> str | None:

@@ -184,24 +184,26 @@ class PlannerWorker:
             self._handle(camera_set)
         self.core.close()
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> bool:
         """Warms up as soon as camera_info tells the images' size, so that no first set pays for it."""
         anchor = self.calibrations.get(self.rig.names[self.rig.anchor])
         if anchor is None or self.core is None:
-            return
+            return False
         self._prepared = True
         self._wake.release()
         try:
             self.core.runtime.prepare(anchor.height, anchor.width)
         finally:
             self._wake.acquire()
+        return True
 
     def _next_set(self) -> CameraSet | None:
         """Waits for a set and the odometry around it; None when the worker is to stop."""
         with self._wake:
             while not self._stopping:
-                if not self._prepared:
-                    self._prepare()
+                if not self._prepared and self._prepare():
+                    # The lock was free meanwhile: what woke us then must be looked at now.
+                    continue
                 now = time.monotonic_ns()
                 camera_set = self.rig.take(now)
                 if camera_set is None:

@@ -1,0 +1,92 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from wpt_planner.geometry import planar_matrix
+from wpt_planner.policy_bundle import BundleError, file_sha256, open_bundle
+from wpt_planner.policy_runtime import PolicyRuntime
+from wpt_training.export import golden_inputs
+
+SECOND = 1_000_000_000
+EXTRINSICS = golden_inputs(SMALL)[3][0].numpy()
+ALL = np.ones(6, bool)
+
+
+def intrinsics(width: int, height: int) -> np.ndarray:
+    k = np.array([[width * 0.8, 0, width / 2], [0, width * 0.8, height / 2], [0, 0, 1]])
+    return np.tile(k, (6, 1, 1))
+
+
+def run(runtime, stamp=0, x=0.0, valid=ALL):
+    height, width = runtime.image_size
+    return runtime.run(stamp, planar_matrix(x, 0, 0), valid, intrinsics(width, height), EXTRINSICS, 2)
+
+
+def fill(runtime, height=36, width=64, seed=0):
+    if runtime.image_size != (height, width):
+        runtime.prepare(height, width)
+    runtime.reset()
+    runtime.images[:] = np.random.default_rng(seed).integers(0, 255, runtime.images.shape)
+
+
+@pytest.mark.parametrize("size", [(36, 64), (90, 160), (225, 400)])
+def test_one_bundle_takes_images_of_any_size(runtime, size):
+    fill(runtime, *size)
+    assert run(runtime).trajectory.shape == (6, 2)
+
+
+def test_the_second_pass_knows_the_speed_from_the_ego_motion(runtime):
+    fill(runtime)
+    run(runtime, 0, 0.0)
+    plan = run(runtime, SECOND // 2, 4.0).trajectory
+    # 4 m in 0.5 s: an untrained head carries 8 m/s on.
+    assert plan[1, 0] == pytest.approx(8.0, abs=0.01)
+
+
+def test_a_masked_camera_cannot_change_the_plan(runtime):
+    fill(runtime)
+    valid = ALL.copy()
+    valid[3] = False
+    run(runtime, valid=valid)
+    first = runtime._inputs["bev"].clone()
+    fill(runtime)
+    runtime.images[3] = 255
+    run(runtime, valid=valid)
+    assert np.array_equal(first.numpy(), runtime._inputs["bev"].numpy())
+    fill(runtime)
+    runtime.images[3] = 255
+    run(runtime)
+    assert not np.array_equal(first.numpy(), runtime._inputs["bev"].numpy())
+
+
+def test_reset_forgets_the_past(runtime):
+    fill(runtime)
+    alone = run(runtime).trajectory
+    run(runtime, SECOND // 2, 4.0)
+    assert runtime.passes_since_reset == 2
+    runtime.reset()
+    assert np.array_equal(run(runtime, SECOND, 8.0).trajectory, alone)
+
+
+def test_a_program_that_misses_its_golden_output_is_refused(bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle.folder, folder)
+    with np.load(folder / "golden.npz") as stored:
+        arrays = {name: stored[name] for name in stored}
+    arrays["trajectory"] = arrays["trajectory"] + 1.0
+    np.savez_compressed(folder / "golden.npz", **arrays)
+    text = (folder / "manifest.json").read_text()
+    old = bundle.manifest.files["golden.npz"]
+    (folder / "manifest.json").write_text(text.replace(old, file_sha256(folder / "golden.npz")))
+    with pytest.raises(BundleError, match="1.000 m off the golden output"):
+        PolicyRuntime(open_bundle(folder))
+
+
+def test_a_device_that_is_not_there_is_refused(bundle):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(BundleError, match="no CUDA device"):
+        PolicyRuntime(bundle, "cuda")

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SMALL
+from torch.nn import functional as F
+from wpt_planner.plan_guard import PLAN_TIMES
+from wpt_training.export import golden_inputs
+from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars
+from wpt_training.models.config import ConfigError, load_training_config
+from wpt_training.models.planner import carried_on
+from wpt_training.models.preprocessing import ImagePreprocessing
+from wpt_training.models.sampling import sample_heads
+from wpt_training.models.student import Student
+
+
+def test_sampling_equals_grid_sample_and_a_weighted_sum():
+    torch.manual_seed(0)
+    batch, heads, queries, points, size, channels = 2, 3, 5, 4, (6, 7), 12
+    values = torch.randn(batch, size[0] * size[1], channels)
+    locations = torch.rand(batch, queries, heads, points, 2) * 2.6 - 1.3
+    weights = torch.rand(batch, queries, heads, points)
+    expected = torch.zeros(batch, queries, channels)
+    width = channels // heads
+    for head in range(heads):
+        part = values[..., head * width : (head + 1) * width].transpose(1, 2)
+        sampled = F.grid_sample(part.reshape(batch, width, *size), locations[:, :, head], align_corners=False)
+        weighted = (sampled * weights[:, None, :, head]).sum(-1)
+        expected[..., head * width : (head + 1) * width] = weighted.transpose(1, 2)
+    assert torch.allclose(sample_heads(values, locations, weights, size), expected, atol=1e-5)
+
+
+def test_cells_are_centred_as_the_design_says():
+    centers = bev_cell_centers(SMALL.bev)
+    # Cell (i, j) is row i·Y + j: x = -16 + (1 + ½)·8, y = -32 + (2 + ½)·8.
+    assert centers[1 * 8 + 2].tolist() == [-4.0, -12.0]
+
+
+def test_a_point_ahead_projects_to_the_middle_of_a_forward_camera():
+    k = torch.tensor([[50.0, 0, 31.5], [0, 50, 15.5], [0, 0, 1]])[None, None]
+    pose = torch.tensor([[0, 0, 1.0, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])[None, None]
+    points = torch.tensor([[10.0, 0, 1.5], [10.0, 2.0, 1.5], [-10.0, 0, 1.5]])
+    where, visible = project_pillars(points, k, pose, 32, 64)
+    assert where[0, 0, 0].tolist() == pytest.approx([0.0, 0.0])
+    # 2 m to the left at 10 m: 10 pixels left of the middle, 10/32 of the half width.
+    assert where[0, 0, 1, 0].item() == pytest.approx(-10 / 32)
+    assert visible[0, 0].tolist() == [True, True, False]
+
+
+def test_the_previous_bev_moves_with_the_ego():
+    encoder = BevEncoder(SMALL.bev, SMALL.encoder)
+    bev = torch.zeros(1, 64, 16)
+    bev[0, 4 * 8 + 3] = 1.0
+    # The ego drove one cell (8 m) forward: what was in row 4 is now in row 3.
+    moved = encoder.align(bev, torch.tensor([[8.0, 0.0, 0.0, 0.5]]))
+    assert moved[0, 3 * 8 + 3].mean().item() == pytest.approx(1.0, abs=1e-5)
+    assert moved.sum().item() == pytest.approx(16.0, abs=1e-3)
+
+
+def test_constant_turning_follows_a_circle():
+    # 10 m/s and 0.5 rad/s: a circle of 20 m.
+    times = torch.tensor(PLAN_TIMES, dtype=torch.float32)
+    path = carried_on(torch.tensor([[10.0, 0.0, 0.5, 1.0]]), times)[0].numpy()
+    expected = np.stack([20 * np.sin(0.5 * PLAN_TIMES), 20 - 20 * np.cos(0.5 * PLAN_TIMES)], axis=1)
+    assert np.allclose(path, expected, atol=1e-4)
+
+
+def test_intrinsics_follow_the_resize():
+    k = torch.tensor([[100.0, 0, 63.5], [0, 100, 31.5], [0, 0, 1]])[None, None]
+    images = torch.zeros(1, 1, 64, 128, 3, dtype=torch.uint8)
+    pixels, resized = ImagePreprocessing(32, 64)(images, k)
+    assert pixels.shape == (1, 3, 32, 64)
+    # The middle stays the middle: (63.5 + ½)/2 - ½.
+    assert torch.allclose(resized[0, 0], torch.tensor([[50.0, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]))
+
+
+def test_every_weight_of_the_student_gets_a_gradient():
+    torch.manual_seed(0)
+    student = Student(SMALL)
+    torch.nn.init.normal_(student.plan_head.mlp[-1].weight, std=0.1)
+    inputs = golden_inputs(SMALL)
+    unknown = golden_inputs(SMALL)
+    unknown[-1] = torch.zeros(1)
+    loss = student.plan(*inputs).trajectory.sum() + student.plan(*unknown).trajectory.sum()
+    loss.backward()
+    missing = [n for n, p in student.named_parameters() if p.grad is None]
+    # One plan query attends to the BEV; unused are only the neck's coarser smoothing convolutions.
+    assert missing == []
+
+
+def test_the_shipped_sizes_load_and_unknown_keys_are_refused(tmp_path):
+    assert load_training_config(ROOT / "config" / "training" / "tiny.yaml").student.image_width == 160
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("student: {wheels: 4}")
+    with pytest.raises(ConfigError, match=r"bad.yaml: student\.wheels"):
+        load_training_config(bad)
