@@ -18,6 +18,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
 from wpt_msgs.msg import DrivingCommand, PlannedTrajectory, PlannerStatus
@@ -90,6 +91,7 @@ class PlannerNode(LifecycleNode):
         self._frames: dict[str, str] = {}
         self._publish_lock = threading.Lock()
         self._inputs: list[object] = []
+        self._status_timer: Timer | None = None
         self.status_publisher = self.create_publisher(PlannerStatus, "~/status", LATCHED_QOS)
         self.diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -104,12 +106,13 @@ class PlannerNode(LifecycleNode):
                 self.parameters, partial(make_core, self.parameters), self._publish, self._now
             )
             worker.start()
+            self.worker = worker
+            self._make_outputs()
+            self._make_inputs()
         except (BundleError, CalibrationError, ExtrinsicsError, ValueError, ImportError) as error:
             self.get_logger().fatal(str(error))
+            self._tear_down()
             return TransitionCallbackReturn.FAILURE
-        self.worker = worker
-        self._make_outputs()
-        self._make_inputs()
         self._status_timer = self.create_timer(1.0, self._report, clock=rclpy.clock.Clock())
         assert worker.core is not None
         bundle = worker.core.runtime.bundle
@@ -144,7 +147,9 @@ class PlannerNode(LifecycleNode):
             return
         self.worker.stop()
         self.worker = None
-        self.destroy_timer(self._status_timer)
+        if self._status_timer is not None:
+            self.destroy_timer(self._status_timer)
+            self._status_timer = None
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs.clear()
