@@ -1,9 +1,8 @@
 """The planner node, and beside it the teacher for debugging if a teacher's bundle is given.
 
-    ros2 launch wpt_planner planner.launch.py bundle:=/path/to/bundle
+ros2 launch wpt_planner planner.launch.py bundle:=/path/to/bundle
 """
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
@@ -11,11 +10,11 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from launch import LaunchDescription
+
 
 def generate_launch_description() -> LaunchDescription:
-    default_parameters = PathJoinSubstitution(
-        [FindPackageShare("wpt_planner"), "config", "planner.yaml"]
-    )
+    default_parameters = PathJoinSubstitution([FindPackageShare("wpt_planner"), "config", "planner.yaml"])
     arguments = [
         DeclareLaunchArgument("bundle", description="folder of the policy bundle to drive with"),
         DeclareLaunchArgument(
@@ -60,7 +59,10 @@ def generate_launch_description() -> LaunchDescription:
 
     teacher_given = IfCondition(PythonExpression(["'", LaunchConfiguration("teacher"), "' != ''"]))
     # The teacher reads the student's topics and publishes under its own name.
-    shared_inputs = [("~/input/odometry", "planner/input/odometry"), ("~/input/command", "planner/input/command")]
+    shared_inputs = [
+        ("~/input/odometry", "planner/input/odometry"),
+        ("~/input/command", "planner/input/command"),
+    ]
     for camera in (
         "CAM_FRONT",
         "CAM_FRONT_RIGHT",

@@ -1,15 +1,16 @@
 """A recorded drive through the planner, scored: replay, planner and evaluator.
 
-    ros2 launch wpt_planner replay.launch.py bundle:=BUNDLE source:=/data/nuscenes:scene-0103
+ros2 launch wpt_planner replay.launch.py bundle:=BUNDLE source:=/data/nuscenes:scene-0103
 """
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import matrix, quaternion_from_yaw
 from wpt_planner.parameters import NUSCENES_CAMERAS
@@ -86,9 +87,7 @@ def small_drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
             stamp = START + index * SECOND // 10 + number * 5_000_000
             views.append(CameraView(stamp, camera, StoredImage(path), ego.pose_at(stamp)))
         streams.append(tuple(views))
-    annotations = tuple(
-        (START + step * SECOND // 2, _boxes(SPEED * step / 2 + 20.0)) for step in range(11)
-    )
+    annotations = tuple((START + step * SECOND // 2, _boxes(SPEED * step / 2 + 20.0)) for step in range(11))
     return Drive(
         "small",
         rig(),

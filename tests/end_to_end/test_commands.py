@@ -7,6 +7,7 @@ import subprocess
 
 import cv2
 import pytest
+
 from conftest import KEYFRAME, ROOT
 from wpt_training.drives.bag_writer import write_bag
 

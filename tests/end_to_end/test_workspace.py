@@ -9,6 +9,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT
 
 pytestmark = pytest.mark.end_to_end
@@ -66,7 +67,15 @@ def test_launch_files_compile_and_name_their_arguments(name):
     text = (ROOT / "launch" / f"{name}.launch.py").read_text()
     compile(text, name, "exec")
     wanted = {
-        "planner": ["bundle", "params_file", "use_sim_time", "namespace", "teacher", "autostart", "log_level"],
+        "planner": [
+            "bundle",
+            "params_file",
+            "use_sim_time",
+            "namespace",
+            "teacher",
+            "autostart",
+            "log_level",
+        ],
         "replay": ["bundle", "source", "rate", "loop", "faults", "json"],
     }[name]
     for argument in wanted:

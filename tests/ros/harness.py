@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from conftest import SECOND, SPEED, picture, rig
-from nav_msgs.msg import Odometry, Path as PathMessage
+from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from wpt_msgs.msg import DrivingCommand, PlannedTrajectory, PlannerStatus
+
+from conftest import SECOND, SPEED, picture, rig
 from wpt_planner import messages
 from wpt_planner.ego_motion import OdometrySample
 
@@ -73,8 +75,14 @@ class Harness:
         node.create_subscription(PlannedTrajectory, "/planner/output/trajectory", self.plans.append, RELIABLE)
         node.create_subscription(PathMessage, "/planner/output/path", self.paths.append, RELIABLE)
         node.create_subscription(PlannerStatus, "/planner/status", self._on_status, LATCHED)
-        self.images = {c.name: node.create_publisher(CompressedImage, f"/planner/input/{c.name}/image", RELIABLE) for c in rig()}
-        self.infos = {c.name: node.create_publisher(CameraInfo, f"/planner/input/{c.name}/camera_info", RELIABLE) for c in rig()}
+        self.images = {
+            c.name: node.create_publisher(CompressedImage, f"/planner/input/{c.name}/image", RELIABLE)
+            for c in rig()
+        }
+        self.infos = {
+            c.name: node.create_publisher(CameraInfo, f"/planner/input/{c.name}/camera_info", RELIABLE)
+            for c in rig()
+        }
         self.odometry = node.create_publisher(Odometry, "/planner/input/odometry", RELIABLE)
         self.command = node.create_publisher(DrivingCommand, "/planner/input/command", RELIABLE)
         self.position = 0.0
@@ -92,7 +100,9 @@ class Harness:
     def make_ready(self) -> None:
         def ready() -> bool:
             for camera in rig():
-                self.infos[camera.name].publish(messages.camera_info(camera, self.now(), f"{camera.name}_optical"))
+                self.infos[camera.name].publish(
+                    messages.camera_info(camera, self.now(), f"{camera.name}_optical")
+                )
             self.executor.spin_once(timeout_sec=0.1)
             return bool(self.status and self.status.ready)
 
@@ -116,7 +126,9 @@ class Harness:
             if camera.name == leave_out:
                 continue
             encoded = data.get(camera.name) or cv2.imencode(".jpg", picture(index, number))[1].tobytes()
-            self.images[camera.name].publish(messages.compressed_image(encoded, stamp, f"{camera.name}_optical"))
+            self.images[camera.name].publish(
+                messages.compressed_image(encoded, stamp, f"{camera.name}_optical")
+            )
         return stamp
 
     def drive(self, sets: int, **kwargs: object) -> list[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SECOND, rig
 from harness import RELIABLE, Harness, run_planner
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage
 from wpt_msgs.msg import CameraStatus, PlannedTrajectory, PlannerStatus
+
+from conftest import SECOND, rig
 from wpt_planner import messages
 from wpt_planner.calibration import save_rig
 
@@ -116,6 +117,7 @@ def test_odometry_that_stops_is_named_and_planning_resumes(harness):
     stamp = harness.now()
     for c in rig():
         import cv2
+
         from conftest import picture
 
         data = cv2.imencode(".jpg", picture(3, 1))[1].tobytes()

@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from harness import _domains, environment, node_command
+
 from wpt_planner.calibration import save_rig
 from wpt_training.drives.bag_reader import read_bag
 from wpt_training.drives.bag_writer import write_bag

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from conftest import ROOT, rig
 from wpt_planner.calibration import CalibrationError, check_intrinsics, load_rig, save_rig
 

@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wpt_planner.camera_rig import CameraImage, CameraRig
 from wpt_planner.image_decoding import EncodedImage
 

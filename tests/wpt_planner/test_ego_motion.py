@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from wpt_planner.ego_motion import EgoMotion, OdometrySample
 from wpt_planner.geometry import quaternion_from_yaw, yaw_of
 

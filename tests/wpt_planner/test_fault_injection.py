@@ -1,4 +1,5 @@
 import pytest
+
 from wpt_planner.fault_injection import FaultError, FaultInjector, parse_fault
 
 CAMERAS = ["A", "B"]

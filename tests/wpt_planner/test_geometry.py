@@ -3,12 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from wpt_planner import geometry
 
 finite = st.floats(-100, 100)
-quaternions = arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(
-    lambda q: np.linalg.norm(q) > 0.1
-)
+quaternions = arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(lambda q: np.linalg.norm(q) > 0.1)
 
 
 @given(arrays(np.float64, 3, elements=finite), quaternions)
@@ -35,9 +34,7 @@ def test_slerp_begins_and_ends_at_its_ends(a, b):
 
 def test_slerp_turns_at_constant_rate():
     quarter = geometry.quaternion_from_yaw(np.pi / 2)
-    third = geometry.slerp(
-        geometry.quaternion_from_yaw(0.0)[None], quarter[None], np.array([1 / 3])
-    )
+    third = geometry.slerp(geometry.quaternion_from_yaw(0.0)[None], quarter[None], np.array([1 / 3]))
     assert geometry.yaw_of(geometry.matrix(np.zeros(3), third[0])) == pytest.approx(np.pi / 6)
 
 
@@ -48,9 +45,7 @@ def test_a_zero_quaternion_is_refused():
 
 def test_box_corners_of_a_car_turned_left():
     # 4 x 2 m at (10, 5), heading +y: its front left corner is 2 m up and 1 m to the -x side.
-    corners = geometry.box_corners_2d(
-        np.array([[10.0, 5.0]]), np.array([[4.0, 2.0]]), np.array([np.pi / 2])
-    )
+    corners = geometry.box_corners_2d(np.array([[10.0, 5.0]]), np.array([[4.0, 2.0]]), np.array([np.pi / 2]))
     assert np.allclose(corners[0], [[9, 7], [11, 7], [11, 3], [9, 3]])
 
 

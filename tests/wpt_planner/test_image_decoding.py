@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from wpt_planner.image_decoding import EncodedImage, ImageError, decode_into
 
 RED = np.zeros((4, 6, 3), np.uint8)

@@ -1,4 +1,5 @@
 import yaml
+
 from conftest import ROOT
 from wpt_planner.parameters import PlannerParameters, bounds
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wpt_planner.ego_motion import EgoState
 from wpt_planner.geometry import planar_matrix
 from wpt_planner.plan_guard import PLAN_TIMES, GuardLimits, PlanGuard, check_plan, soft_stop

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from conftest import SECOND, SPEED, picture, rig
 from wpt_planner.camera_rig import CameraImage, CameraRig, CameraSet
 from wpt_planner.ego_motion import EgoMotion, OdometrySample

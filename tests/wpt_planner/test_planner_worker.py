@@ -3,8 +3,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SECOND, SPEED, rig
 from test_planner_core import camera_set
+
+from conftest import SECOND, SPEED, rig
 from wpt_planner.camera_rig import CameraImage
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.parameters import PlannerParameters

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+
 from wpt_planner.policy_bundle import BundleError, open_bundle
 
 

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from conftest import SMALL
 from wpt_planner.geometry import planar_matrix
 from wpt_planner.policy_bundle import BundleError, file_sha256, open_bundle

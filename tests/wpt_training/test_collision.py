@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.collision import (
     exact_collisions,
@@ -16,7 +17,12 @@ SQUARE = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]], dtype=float)
 
 def car(x: float, y: float, yaw: float = 0.0, name: str = "vehicle.car") -> Boxes:
     return Boxes(
-        np.array([[x, y, 0.8]]), np.array([[4.0, 2.0, 1.6]]), np.array([yaw]), np.zeros((1, 2)), (name,), ("a",)
+        np.array([[x, y, 0.8]]),
+        np.array([[4.0, 2.0, 1.6]]),
+        np.array([yaw]),
+        np.zeros((1, 2)),
+        (name,),
+        ("a",),
     )
 
 

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from conftest import KEYFRAME, SECOND, SPEED, START
 from wpt_planner.geometry import inverse
 from wpt_training.drives.bag_reader import camera_name, read_bag
@@ -11,7 +12,9 @@ from wpt_training.drives.frame import DriveError
 from wpt_training.drives.nuscenes_drive import NuScenesDrives
 from wpt_training.drives.source import open_drive
 
-real_keyframe = pytest.mark.skipif(not KEYFRAME.is_dir(), reason="nuScenes' licence keeps it out of the project")
+real_keyframe = pytest.mark.skipif(
+    not KEYFRAME.is_dir(), reason="nuScenes' licence keeps it out of the project"
+)
 
 
 def assert_equal(a, b):
@@ -105,6 +108,7 @@ def test_a_missing_image_names_file_and_archive(tmp_path):
 
 def test_a_bag_without_the_topics_lists_what_it_has(small_drive, tmp_path):
     from rosbags.rosbag2 import StoragePlugin, Writer
+
     from wpt_training.drives.bag_types import typestore
 
     store = typestore()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from torch.nn import functional as F
+
+from conftest import ROOT, SMALL
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.export import golden_inputs
 from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars

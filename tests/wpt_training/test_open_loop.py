@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.baselines import constant_velocity
@@ -10,7 +11,12 @@ ALL = np.ones(6, bool)
 
 def car(x: float) -> Boxes:
     return Boxes(
-        np.array([[x, 0.0, 0.8]]), np.array([[4.0, 2.0, 1.6]]), np.zeros(1), np.zeros((1, 2)), ("vehicle.car",), ("a",)
+        np.array([[x, 0.0, 0.8]]),
+        np.array([[4.0, 2.0, 1.6]]),
+        np.zeros(1),
+        np.zeros((1, 2)),
+        ("vehicle.car",),
+        ("a",),
     )
 
 

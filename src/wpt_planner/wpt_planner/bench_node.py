@@ -15,7 +15,7 @@ import rclpy
 from nav_msgs.msg import Odometry
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from wpt_msgs.msg import PlannedTrajectory, PlannerStatus
 
 from wpt_planner import messages
@@ -23,7 +23,6 @@ from wpt_planner.calibration import load_rig
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.replay_node import IMAGE_QOS, LATCHED_QOS, RELIABLE_QOS
 from wpt_planner.shared_files import shared_file
-from sensor_msgs.msg import CameraInfo
 
 RATE = 10.0  # Hz
 SPEED = 5.0  # m/s
@@ -36,7 +35,7 @@ class BenchNode(Node):
     def __init__(self) -> None:
         super().__init__("bench")
         self.seconds = float(self.declare_parameter("seconds", 60.0).value)
-        self.raw = self.declare_parameter("raw", True).value
+        self.raw = bool(self.declare_parameter("raw", True).value)
         self.json_file = Path(self.declare_parameter("json", "bench.json").value)
         self.planner = psutil.Process(self.declare_parameter("planner_pid", 0).value)
         self.status: PlannerStatus | None = None
@@ -54,9 +53,7 @@ class BenchNode(Node):
         }
         self.odometry = self.create_publisher(Odometry, "planner/input/odometry", RELIABLE_QOS)
         self.create_subscription(PlannerStatus, "planner/status", self._on_status, LATCHED_QOS)
-        self.create_subscription(
-            PlannedTrajectory, "planner/output/trajectory", self._on_plan, RELIABLE_QOS
-        )
+        self.create_subscription(PlannedTrajectory, "planner/output/trajectory", self._on_plan, RELIABLE_QOS)
         self.payloads = self._payloads()
 
     def _on_status(self, status: PlannerStatus) -> None:

@@ -84,9 +84,7 @@ def load_rig(path: Path) -> dict[str, CameraCalibration]:
             pose = matrix(np.array(entry.position), np.array(entry.rotation))
         except ValueError as error:
             raise CalibrationError(f"{path}: cameras.{index} ({entry.name}): {error}") from None
-        cameras[entry.name] = CameraCalibration(
-            entry.name, intrinsics, pose, entry.width, entry.height
-        )
+        cameras[entry.name] = CameraCalibration(entry.name, intrinsics, pose, entry.width, entry.height)
     return cameras
 
 

@@ -152,8 +152,7 @@ class CameraRig:
 
     def _close_if_complete(self) -> None:
         if self._pending is not None and all(
-            image is not None or absent
-            for image, absent in zip(self._pending, self._absent, strict=True)
+            image is not None or absent for image, absent in zip(self._pending, self._absent, strict=True)
         ):
             self._close()
 

@@ -15,14 +15,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
 from std_msgs.msg import Empty
 from wpt_msgs.msg import AgentBoxes, ExpertTrajectory, PlannedTrajectory, PlannerStatus
+
+from wpt_planner import messages
+from wpt_planner.stage_latency import StageSummary
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.matching import MatchedPlan, score_matched
 from wpt_training.evaluation.tables import open_loop_rows, print_latency, print_open_loop
-
-from wpt_planner import messages
-from wpt_planner.stage_latency import StageSummary
 
 RELIABLE_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
@@ -35,10 +35,10 @@ class EvaluatorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("evaluator")
-        planner = self.declare_parameter("planner", "planner").value
-        replay = self.declare_parameter("replay", "replay").value
-        self.json_file = self.declare_parameter("json", "").value
-        self.as_published = self.declare_parameter("as_published", False).value
+        planner = str(self.declare_parameter("planner", "planner").value)
+        replay = str(self.declare_parameter("replay", "replay").value)
+        self.json_file = str(self.declare_parameter("json", "").value)
+        self.as_published = bool(self.declare_parameter("as_published", False).value)
         self.plans: dict[int, PlannedTrajectory] = {}
         self.experts: dict[int, ExpertTrajectory] = {}
         self.annotations: dict[int, Boxes] = {}
@@ -95,7 +95,9 @@ class EvaluatorNode(Node):
             console.print("no ground truth matched: L2 and collision are left out")
         if len(latencies):
             p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-            arrival = StageSummary("newest image in -> plan out", len(latencies), latencies[-1], p50, p95, p99)
+            arrival = StageSummary(
+                "newest image in -> plan out", len(latencies), latencies[-1], p50, p95, p99
+            )
             stages = self.status.latencies if self.status else []
             summaries = [
                 StageSummary(s.stage, s.count, s.last, s.p50, s.p95, s.p99) for s in stages if s.count

@@ -53,7 +53,8 @@ class Extrinsics:
         )
 
     def _from_tf(self, frame: str) -> Array | None:
-        assert self._buffer is not None and tf2_ros is not None
+        assert self._buffer is not None
+        assert tf2_ros is not None
         try:
             transform = self._buffer.lookup_transform(self._base_frame, frame, Time()).transform
         except tf2_ros.TransformException:

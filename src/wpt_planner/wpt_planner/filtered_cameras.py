@@ -20,7 +20,7 @@ def subscribe_filtered(
     parameters: PlannerParameters,
     qos: QoSProfile,
     on_image: Callable[[int, Any], None],
-) -> list[object]:
+) -> list[Any]:
     """Hands on complete sets only. Raises ImportError with what to do if it is not installed."""
     try:
         import message_filters
@@ -45,5 +45,5 @@ def subscribe_filtered(
         on_image(anchor, images[anchor])
 
     synchroniser.registerCallback(on_set)
-    node.camera_synchroniser = synchroniser  # kept alive by the node
+    # The filters keep the synchroniser alive, the caller keeps them.
     return [subscriber.sub for subscriber in filters]

@@ -139,9 +139,7 @@ def trajectory_points(trajectory: Array, speed: float) -> list[TrajectoryPoint]:
     yaw_rates = ((turns + np.pi) % (2 * np.pi) - np.pi) / STEP_SECONDS
     return [
         TrajectoryPoint(
-            time_from_start=Duration(
-                sec=int(seconds), nanosec=round((seconds - int(seconds)) * NANOSECONDS)
-            ),
+            time_from_start=Duration(sec=int(seconds), nanosec=round((seconds - int(seconds)) * NANOSECONDS)),
             pose=pose(np.array([*point, 0.0]), quaternion_from_yaw(point_heading)),
             longitudinal_velocity=float(point_speed),
             lateral_velocity=0.0,
@@ -165,9 +163,7 @@ def path(message: PlannedTrajectory) -> Path:
     poses = []
     for point in message.points:
         elapsed = point.time_from_start.sec * NANOSECONDS + point.time_from_start.nanosec
-        poses.append(
-            PoseStamped(header=header(start + elapsed, message.header.frame_id), pose=point.pose)
-        )
+        poses.append(PoseStamped(header=header(start + elapsed, message.header.frame_id), pose=point.pose))
     return Path(header=message.header, poses=poses)
 
 

@@ -44,15 +44,11 @@ class PlannerParameters(BaseModel):
     synchroniser: Literal["newest", "message_filters"] = Field(
         "newest", description="newest: own buffer; message_filters: where it is installed"
     )
-    tolerance: float = Field(
-        0.04, gt=0.0, le=1.0, description="s between a camera's image and the anchor's"
-    )
+    tolerance: float = Field(0.04, gt=0.0, le=1.0, description="s between a camera's image and the anchor's")
     staleness: float = Field(
         0.5, gt=0.0, le=60.0, description="s without an image after which a camera counts as late"
     )
-    max_wait: float = Field(
-        0.05, ge=0.0, le=1.0, description="s a set waits for missing cameras or odometry"
-    )
+    max_wait: float = Field(0.05, ge=0.0, le=1.0, description="s a set waits for missing cameras or odometry")
     max_input_age: float = Field(
         1.0, gt=0.0, le=3600.0, description="s between an image's stamp and the node's clock"
     )

@@ -136,9 +136,7 @@ class PlanGuard:
         """After a jump the old plan lies somewhere else."""
         self._accepted = None
 
-    def accept_or_replace(
-        self, stamp: int, trajectory: Array, state: EgoState, age: float
-    ) -> GuardedPlan:
+    def accept_or_replace(self, stamp: int, trajectory: Array, state: EgoState, age: float) -> GuardedPlan:
         """The plan itself if it is sane, else a stand-in with the reason."""
         problem = check_plan(trajectory, state.speed, age, self.limits)
         if problem is None:

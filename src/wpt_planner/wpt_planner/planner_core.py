@@ -152,9 +152,7 @@ class PlannerCore:
             raise PassRefused("no usable image has come yet")
         buffer = self.runtime.images
         # The decoders release the interpreter's lock, so two of them use two cores.
-        futures = [
-            (index, self._decoders.submit(decode_into, image, buffer[index])) for index, image in jobs
-        ]
+        futures = [(index, self._decoders.submit(decode_into, image, buffer[index])) for index, image in jobs]
         for index, future in futures:
             try:
                 future.result()
@@ -216,7 +214,5 @@ class PlannerCore:
             self._ego_from_camera[index] = calibration.ego_from_camera
             if image.stamp != camera_set.stamp and ego_motion.reachable(image.stamp):
                 map_from_ego = ego_motion.state_at(image.stamp).map_from_ego
-                self._ego_from_camera[index] = (
-                    ego_from_map @ map_from_ego @ calibration.ego_from_camera
-                )
+                self._ego_from_camera[index] = ego_from_map @ map_from_ego @ calibration.ego_from_camera
         return tuple(problems)

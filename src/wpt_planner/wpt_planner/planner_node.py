@@ -6,18 +6,22 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from nav_msgs.msg import Odometry, Path as PathMessage
+from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
@@ -90,7 +94,7 @@ class PlannerNode(LifecycleNode):
         self._summaries: list[StageSummary] = []
         self._frames: dict[str, str] = {}
         self._publish_lock = threading.Lock()
-        self._inputs: list[object] = []
+        self._inputs: list[Subscription[Any]] = []
         self._status_timer: Timer | None = None
         self.status_publisher = self.create_publisher(PlannerStatus, "~/status", LATCHED_QOS)
         self.diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -161,9 +165,7 @@ class PlannerNode(LifecycleNode):
             PlannedTrajectory, "~/output/trajectory", OUTPUT_QOS
         )
         self._path_publisher = self.create_lifecycle_publisher(PathMessage, "~/output/path", OUTPUT_QOS)
-        self._marker_publisher = self.create_lifecycle_publisher(
-            MarkerArray, "~/output/markers", OUTPUT_QOS
-        )
+        self._marker_publisher = self.create_lifecycle_publisher(MarkerArray, "~/output/markers", OUTPUT_QOS)
 
     def _make_inputs(self) -> None:
         if self.parameters.synchroniser == "message_filters":
@@ -183,11 +185,9 @@ class PlannerNode(LifecycleNode):
         self._subscribe(Odometry, "~/input/odometry", self._on_odometry, INPUT_QOS)
         self._subscribe(DrivingCommand, "~/input/command", self._on_command, COMMAND_QOS)
 
-    def _subscribe(self, kind: type, topic: str, callback: object, qos: QoSProfile) -> None:
+    def _subscribe(self, kind: type, topic: str, callback: Callable[..., None], qos: QoSProfile) -> None:
         events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible_qos, topic))
-        self._inputs.append(
-            self.create_subscription(kind, topic, callback, qos, event_callbacks=events)
-        )
+        self._inputs.append(self.create_subscription(kind, topic, callback, qos, event_callbacks=events))
 
     def _on_image(self, index: int, message: Image | CompressedImage) -> None:
         arrival = time.monotonic_ns()
@@ -292,8 +292,7 @@ def build_only(parameters: PlannerParameters) -> None:
     poses = np.tile(np.eye(4), (count, 1, 1))
     valid = np.ones(count, bool)
     seconds = [
-        runtime.run(step * 100_000_000, np.eye(4), valid, intrinsics, poses, 0).seconds
-        for step in range(30)
+        runtime.run(step * 100_000_000, np.eye(4), valid, intrinsics, poses, 0).seconds for step in range(30)
     ]
     p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
     print(

@@ -1,8 +1,8 @@
 """The policy bundle: a folder with everything the vehicle needs, and the checks it must pass.
 
-    manifest.json   what the policy is (Manifest), SHA-256 of every other file
-    policy.pt2      torch.export program, preprocessing inside
-    golden.npz      one input and the trajectory it must give
+manifest.json   what the policy is (Manifest), SHA-256 of every other file
+policy.pt2      torch.export program, preprocessing inside
+golden.npz      one input and the trajectory it must give
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.fx
 from numpy.typing import NDArray
 from torch.export.passes import move_to_device_pass
 
@@ -144,6 +145,7 @@ class PolicyRuntime:
         if self.device.type == "cpu":
             return program.module()
         module = move_to_device_pass(program, self.device).module()
+        assert isinstance(module, torch.fx.GraphModule)
         _resize_in_float(module)
         return module
 
@@ -223,14 +225,12 @@ class PolicyRuntime:
             )
 
 
-def _resize_in_float(module: torch.nn.Module) -> None:
+def _resize_in_float(module: torch.fx.GraphModule) -> None:
     """uint8 resizing exists on the CPU only: elsewhere convert before it."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_function" and "upsample_bilinear2d" in str(node.target):
             with graph.inserting_before(node):
-                source = graph.call_function(
-                    torch.ops.aten.to.dtype, (node.args[0], torch.float32)
-                )
+                source = graph.call_function(torch.ops.aten.to.dtype, (node.args[0], torch.float32))
             node.replace_input_with(node.args[0], source)
     module.recompile()

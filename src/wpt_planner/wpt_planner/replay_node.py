@@ -6,6 +6,7 @@ import heapq
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import rclpy
@@ -18,13 +19,13 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Empty
 from wpt_msgs.msg import AgentBoxes, DrivingCommand, ExpertTrajectory, PlannerStatus
-from wpt_training.drives.drive import Drive
-from wpt_training.drives.frame import CameraView, DriveError
-from wpt_training.drives.source import open_drive
 
 from wpt_planner import messages
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.fault_injection import FaultError, FaultInjector, parse_fault
+from wpt_training.drives.drive import Drive
+from wpt_training.drives.frame import CameraView, DriveError
+from wpt_training.drives.source import open_drive
 
 IMAGE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 RELIABLE_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -55,7 +56,7 @@ class ReplayNode(Node):
         self.wait = float(declare("wait_for_planner", 60.0).value)  # s until the planner is ready
         self.wait_for_evaluator = declare("wait_for_evaluator", False).value
         planner = declare("planner", "planner").value  # the planner node's name
-        faults = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY).value or []
+        faults: list[str] = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY).value or []
         if not 0 < self.rate <= 100:
             raise DriveError(f"parameter rate is {self.rate}, expected more than 0, at most 100")
         self.drive = open_drive(source, Path(cache) if cache else None)
@@ -191,13 +192,13 @@ def timeline(drive: Drive, node: ReplayNode, injector: FaultInjector) -> list[En
         entries.append((due, len(entries), publish))
 
     for index, stamp in enumerate(drive.ego.stamps):
-        add(int(stamp), lambda i=index: node.publish_odometry(i))
+        add(int(stamp), partial(node.publish_odometry, index))
     for stamp, command in drive.commands:
-        add(stamp, lambda s=stamp, c=command: node.publish_command(s, c))
+        add(stamp, partial(node.publish_command, stamp, command))
     for index, (stamp, _) in enumerate(drive.annotations):
-        add(stamp, lambda i=index: node.publish_agents(i))
+        add(stamp, partial(node.publish_agents, index))
     for stamp in drive.anchor_stamps:
-        add(int(stamp), lambda s=int(stamp): node.publish_expert(s))
+        add(int(stamp), partial(node.publish_expert, int(stamp)))
     start = int(drive.ego.stamps[0])
     for stream in drive.streams:
         for view in stream:
@@ -205,7 +206,7 @@ def timeline(drive: Drive, node: ReplayNode, injector: FaultInjector) -> list[En
             outcome = injector.apply(view.calibration.name, (view.stamp - start) / 1e9, data)
             if outcome is not None:
                 faulty, late = outcome
-                add(view.stamp + round(late * 1e9), lambda v=view, d=faulty: node.publish_image(v, d))
+                add(view.stamp + round(late * 1e9), partial(node.publish_image, view, faulty))
     return entries
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_planner.policy_bundle import (
     GOLDEN_FILE,
@@ -23,7 +24,6 @@ from wpt_planner.policy_bundle import (
     file_sha256,
     open_bundle,
 )
-
 from wpt_training.models.config import StudentConfig
 from wpt_training.models.image_encoder import ImageEncoder
 
@@ -127,6 +127,4 @@ def _looking_along(yaw: float) -> Tensor:
     """ego_from_camera of a camera 1.5 m above the origin whose optical axis points along `yaw`."""
     cosine, sine = float(np.cos(yaw)), float(np.sin(yaw))
     # Columns: the camera's x (right), y (down), z (forward) axes in base_link.
-    return torch.tensor(
-        [[sine, 0, cosine, 0], [-cosine, 0, sine, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]]
-    )
+    return torch.tensor([[sine, 0, cosine, 0], [-cosine, 0, sine, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])

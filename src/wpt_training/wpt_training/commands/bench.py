@@ -48,9 +48,7 @@ def node(
         Path | None, typer.Option(help="policy bundle; default: one with random weights")
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of the policy")] = 1,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="write the figures to this file")
-    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
 ) -> None:
     """Six 1600x900 cameras at 10 Hz through DDS between two processes, raw and then JPEG."""
     with clear_errors(), tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,6 @@ def clear_errors() -> Iterator[None]:
     """Turns errors about the user's input into one line and exit code 1; others keep their trace."""
     from wpt_planner.calibration import CalibrationError
     from wpt_planner.policy_bundle import BundleError
-
     from wpt_training.drives.frame import DriveError
     from wpt_training.models.config import ConfigError
 

@@ -29,9 +29,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="where pictures and figures go")] = Path("out/demo"),
     rate: Annotated[float, typer.Option(help="times real time")] = 0.5,
     seed: Annotated[int, typer.Option(help="seed of the simulated drive")] = 0,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="figures to this file too")
-    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="figures to this file too")] = None,
 ) -> None:
     """Replays a drive into the planner node and shows what came out."""
     with clear_errors():
@@ -42,7 +40,6 @@ def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Pat
     """Raises DriveError, BundleError; exits with 1 if a node failed."""
     from wpt_planner.calibration import save_rig
     from wpt_planner.policy_bundle import open_bundle
-
     from wpt_training.commands.export import export_untrained
     from wpt_training.drives.source import open_drive
 
@@ -100,9 +97,7 @@ def _run_nodes(planner: list[str], replay: list[str], evaluator: list[str], out:
         arguments = [part for parameter in parameters for part in ("-p", parameter)]
         log = (out / f"{module.removesuffix('_node')}.log").open("w")
         command = [sys.executable, "-m", f"wpt_planner.{module}", "--ros-args", *arguments]
-        processes.append(
-            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        )
+        processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment))
     planner_process, evaluator_process, replay_process = processes
     started = time.monotonic()
     try:

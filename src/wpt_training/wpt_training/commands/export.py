@@ -12,9 +12,9 @@ from wpt_training.commands.console import clear_errors, console
 
 def export(
     folder: Annotated[Path, typer.Argument(help="where the bundle goes")],
-    config: Annotated[
-        Path, typer.Option(help="sizes, a file of config/training")
-    ] = Path("config/training/tiny.yaml"),
+    config: Annotated[Path, typer.Option(help="sizes, a file of config/training")] = Path(
+        "config/training/tiny.yaml"
+    ),
     untrained: Annotated[
         bool, typer.Option("--untrained", help="random weights: to try the node, not to drive")
     ] = False,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
+
 from wpt_planner.calibration import CameraCalibration, check_intrinsics
 from wpt_planner.geometry import Array, matrix
 from wpt_planner.parameters import NUSCENES_CAMERAS
-
 from wpt_training.drives import bag_types
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack

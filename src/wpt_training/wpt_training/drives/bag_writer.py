@@ -6,16 +6,17 @@ JPEG bytes stay as they are; every message carries its sensor's own stamp, and i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array, quaternion_from_rotation, quaternion_from_yaw
 from wpt_planner.plan_guard import PLAN_STEPS
-
 from wpt_training.drives import bag_types
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry
@@ -80,7 +81,13 @@ def write_bag(drive: Drive, folder: Path, progress: Callable[[int, int], None] |
             writer.write(connections[topic], stamp, data)
 
         first = entries[0][0] if entries else 0
-        put(bag_types.TF_STATIC_TOPIC, "tf2_msgs/msg/TFMessage", first, _static_tf(messages, drive, first), True)
+        put(
+            bag_types.TF_STATIC_TOPIC,
+            "tf2_msgs/msg/TFMessage",
+            first,
+            _static_tf(messages, drive, first),
+            True,
+        )
         if drive.map is not None:
             kind = "visualization_msgs/msg/MarkerArray"
             put(bag_types.MAP_TOPIC, kind, first, _map_markers(messages, drive.map, first), True)
@@ -95,16 +102,16 @@ def _timeline(drive: Drive) -> list[tuple[int, Callable[[_Messages], list[tuple[
     """(stamp, builder) of everything; at equal stamps odometry and command come before images."""
     entries: list[tuple[int, Callable[[_Messages], list[tuple[str, str, Any]]]]] = []
     for index, stamp in enumerate(drive.ego.stamps):
-        entries.append((int(stamp), lambda m, i=index: _ego(m, drive, i)))
+        entries.append((int(stamp), partial(_ego, drive=drive, index=index)))
     for stamp, command in drive.commands:
-        entries.append((stamp, lambda m, s=stamp, c=command: [_command(m, s, c)]))
+        entries.append((stamp, partial(_command, stamp=stamp, command=command)))
     for stamp in drive.anchor_stamps:
-        entries.append((int(stamp), lambda m, s=int(stamp): [_expert(m, drive, s)]))
+        entries.append((int(stamp), partial(_expert, drive=drive, stamp=int(stamp))))
     for stamp, boxes in drive.annotations:
-        entries.append((stamp, lambda m, s=stamp, b=boxes: [_agents(m, s, b)]))
+        entries.append((stamp, partial(_agents, stamp=stamp, boxes=boxes)))
     for stream in drive.streams:
         for view in stream:
-            entries.append((view.stamp, lambda m, v=view: _image(m, v)))
+            entries.append((view.stamp, partial(_image, view=view)))
     return entries
 
 
@@ -133,9 +140,7 @@ def _ego(m: _Messages, drive: Drive, index: int) -> list[tuple[str, str, Any]]:
     ]
 
 
-def _transform(
-    m: _Messages, stamp: int, parent: str, child: str, position: Array, quaternion: Array
-) -> Any:
+def _transform(m: _Messages, stamp: int, parent: str, child: str, position: Array, quaternion: Array) -> Any:
     return m.make(
         "geometry_msgs/msg/TransformStamped",
         header=m.header(stamp, parent),
@@ -202,12 +207,13 @@ def _image(m: _Messages, view: CameraView) -> list[tuple[str, str, Any]]:
     ]
 
 
-def _command(m: _Messages, stamp: int, command: int) -> tuple[str, str, Any]:
+def _command(m: _Messages, stamp: int, command: int) -> list[tuple[str, str, Any]]:
     kind = "wpt_msgs/msg/DrivingCommand"
-    return bag_types.COMMAND_TOPIC, kind, m.make(kind, header=m.header(stamp, "base_link"), command=command)
+    message = m.make(kind, header=m.header(stamp, "base_link"), command=command)
+    return [(bag_types.COMMAND_TOPIC, kind, message)]
 
 
-def _expert(m: _Messages, drive: Drive, stamp: int) -> tuple[str, str, Any]:
+def _expert(m: _Messages, drive: Drive, stamp: int) -> list[tuple[str, str, Any]]:
     kind = "wpt_msgs/msg/ExpertTrajectory"
     future, valid = drive.ego.future(stamp)
     message = m.make(
@@ -218,10 +224,10 @@ def _expert(m: _Messages, drive: Drive, stamp: int) -> tuple[str, str, Any]:
         valid=np.asarray(valid, dtype=np.bool_),
     )
     assert len(future) == PLAN_STEPS
-    return bag_types.EXPERT_TOPIC, kind, message
+    return [(bag_types.EXPERT_TOPIC, kind, message)]
 
 
-def _agents(m: _Messages, stamp: int, boxes: Boxes) -> tuple[str, str, Any]:
+def _agents(m: _Messages, stamp: int, boxes: Boxes) -> list[tuple[str, str, Any]]:
     kind = "wpt_msgs/msg/AgentBoxes"
     entries = [
         m.make(
@@ -238,7 +244,7 @@ def _agents(m: _Messages, stamp: int, boxes: Boxes) -> tuple[str, str, Any]:
         )
         for i in range(len(boxes))
     ]
-    return bag_types.AGENTS_TOPIC, kind, m.make(kind, header=m.header(stamp, "map"), boxes=entries)
+    return [(bag_types.AGENTS_TOPIC, kind, m.make(kind, header=m.header(stamp, "map"), boxes=entries))]
 
 
 def _map_markers(m: _Messages, geometry: MapGeometry, stamp: int) -> Any:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import wrap_angle
-
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, Frame, MapGeometry
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wpt_planner.geometry import Array, inverse, matrix, slerp, transform_points, yaw_of
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
-
 from wpt_training.drives.frame import COMMANDS
 
 TURN_OFFSET = 2.0  # m to a side at 3 s, from which on UniAD and VAD call it a turn

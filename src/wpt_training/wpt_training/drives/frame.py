@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array, rotation_from_quaternion, transform_points, wrap_angle, yaw_of
 from wpt_planner.image_decoding import EncodedImage, decode_into

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from nuscenes.can_bus.can_bus_api import NuScenesCanBus
 from nuscenes.nuscenes import NuScenes
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import matrix, rotation_from_quaternion, yaw_of
 from wpt_planner.parameters import NUSCENES_CAMERAS
-
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry, StoredImage
@@ -185,7 +185,7 @@ def _map_around(tables: Any, ego: EgoTrack) -> MapGeometry:
     high = ego.positions[:, :2].max(axis=0) + MAP_MARGIN
     patch = (low[0], low[1], high[0], high[1])
     layers = ["drivable_area", "lane_divider", "road_divider", "lane", "lane_connector"]
-    near = tables.get_records_in_patch(patch, [name for name in layers], mode="intersect")
+    near = tables.get_records_in_patch(patch, list(layers), mode="intersect")
 
     def points(tokens: list[str]) -> np.ndarray:
         nodes = [tables.get("node", token) for token in tokens]

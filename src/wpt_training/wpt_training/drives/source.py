@@ -38,6 +38,4 @@ def open_drive(source: str, cache: Path | None = None) -> Drive:
 
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a rosbag2: its folder's metadata, or the storage file."""
-    return path.suffix in (".mcap", ".db3") or (path / "metadata.yaml").is_file() or any(
-        path.glob("*.mcap")
-    )
+    return path.suffix in (".mcap", ".db3") or (path / "metadata.yaml").is_file() or any(path.glob("*.mcap"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from wpt_planner.geometry import Array
 from wpt_planner.plan_guard import PLAN_TIMES
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from wpt_planner.geometry import Array, box_corners_2d
 
+from wpt_planner.geometry import Array, box_corners_2d
 from wpt_training.drives.frame import Boxes
 
 EGO_LENGTH, EGO_WIDTH = 4.084, 1.85  # m
@@ -33,7 +33,7 @@ def rasterise(boxes_ego: Boxes) -> Mask:
     for corners in _road_user_corners(boxes_ego):
         cells = np.round((corners - EDGE) / RESOLUTION).astype(np.int32)
         # cv2 wants (column, row) = (right, forward).
-        cv2.fillPoly(occupancy, [np.ascontiguousarray(cells[:, ::-1])], 1)
+        cv2.fillPoly(occupancy, [np.ascontiguousarray(cells[:, ::-1])], (1,))
     return occupancy.astype(bool)
 
 
@@ -77,9 +77,7 @@ def exact_collisions(plan_ego: Array, boxes_at_steps: list[Boxes]) -> Mask:
         if not users.any():
             continue
         ego = box_corners_2d(centers[step : step + 1], size, headings[step : step + 1])[0]
-        others = box_corners_2d(
-            boxes.centers[users, :2], boxes.sizes[users, :2], boxes.yaws[users]
-        )
+        others = box_corners_2d(boxes.centers[users, :2], boxes.sizes[users, :2], boxes.yaws[users])
         hit[step] = overlaps(ego, others).any()
     return hit
 
@@ -114,9 +112,7 @@ def _road_user_corners(boxes_ego: Boxes) -> Array:
     users = np.array([is_road_user(name) for name in boxes_ego.classes], bool)
     if not users.any():
         return np.zeros((0, 4, 2))
-    corners = box_corners_2d(
-        boxes_ego.centers[users, :2], boxes_ego.sizes[users, :2], boxes_ego.yaws[users]
-    )
+    corners = box_corners_2d(boxes_ego.centers[users, :2], boxes_ego.sizes[users, :2], boxes_ego.yaws[users])
     return metric_from_ego(corners - np.array([LIDAR_AHEAD, 0.0]))
 
 

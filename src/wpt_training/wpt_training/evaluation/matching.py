@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wpt_planner.geometry import Array
 from wpt_planner.plan_guard import PLAN_TIMES
-
 from wpt_training.drives.drive import MATCH_TOLERANCE, Drive
 from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.baselines import constant_velocity

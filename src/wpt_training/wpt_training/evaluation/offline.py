@@ -14,7 +14,6 @@ from wpt_planner.planner_core import PassRefused, PlannedPass, PlannerCore
 from wpt_planner.policy_bundle import open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
 from wpt_planner.stage_latency import StageLatency
-
 from wpt_training.drives.drive import Drive
 from wpt_training.evaluation.matching import MatchedPlan, score_matched
 from wpt_training.evaluation.open_loop import OpenLoopScores
@@ -62,14 +61,14 @@ def evaluate_drive(
         passes.append(planned)
         latency.record(planned.seconds)
     core.close()
-    return DriveResult(passes, refused, score_matched(drive, matched_plans(drive, passes, bundle.manifest.role)), latency)
+    return DriveResult(
+        passes, refused, score_matched(drive, matched_plans(drive, passes, bundle.manifest.role)), latency
+    )
 
 
 def camera_sets(drive: Drive, rig: CameraRig) -> Iterator[CameraSet]:
     """The sets that the node would make of the drive's images, arriving in the order of their stamps."""
-    order = sorted(
-        (view.stamp, index, view) for index, stream in enumerate(drive.streams) for view in stream
-    )
+    order = sorted((view.stamp, index, view) for index, stream in enumerate(drive.streams) for view in stream)
     for stamp, index, view in order:
         deadline = rig.deadline()
         if deadline is not None and stamp > deadline and (late := rig.take(stamp)) is not None:

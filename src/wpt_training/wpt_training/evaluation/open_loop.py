@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wpt_planner.geometry import Array, inverse
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
-
 from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.collision import (
     exact_collisions,
@@ -104,7 +104,7 @@ class OpenLoopScores:
 
 
 def _over_horizons(
-    values: NDArray[np.generic], counted: NDArray[np.bool_], convention: Convention, scale: float
+    values: NDArray[Any], counted: NDArray[np.bool_], convention: Convention, scale: float
 ) -> tuple[float, float, float, float]:
     """At 1, 2, 3 s and the mean of the three; NaN where nothing was counted.
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_planner.stage_latency import StageSummary
-
 from wpt_training.evaluation.open_loop import CONVENTIONS, OpenLoopScores, Row
 
 # nuScenes validation, `uniad` convention: L2 (m) and collision (%) at 1, 2, 3 s and their mean.

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from wpt_planner.policy_bundle import BevGrid
 
+from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.config import BevEncoderConfig
 from wpt_training.models.sampling import sample_heads
 
@@ -164,15 +164,27 @@ class BevEncoderLayer(nn.Module):
     def __init__(self, channels: int, config: BevEncoderConfig) -> None:
         super().__init__()
         self.temporal = TemporalSelfAttention(channels, config.heads, config.temporal_points)
-        self.spatial = SpatialCrossAttention(
-            channels, config.heads, config.points, len(config.heights)
-        )
+        self.spatial = SpatialCrossAttention(channels, config.heads, config.points, len(config.heights))
         self.feed_forward = nn.Sequential(
             nn.Linear(channels, config.feed_forward),
             nn.ReLU(),
             nn.Linear(config.feed_forward, channels),
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+
+    def forward(
+        self,
+        queries: Tensor,
+        previous: Tensor,
+        features: Tensor,
+        views: PillarViews,
+        centers: Tensor,
+        grid: BevGrid,
+    ) -> Tensor:
+        """queries, previous (B, Q, C), features (B, N, C, h, w), centers (Q, 2) -> (B, Q, C)."""
+        queries = self.norms[0](queries + self.temporal(queries, previous, centers, grid))
+        queries = self.norms[1](queries + self.spatial(queries, features, views))
+        return self.norms[2](queries + self.feed_forward(queries))
 
 
 class BevEncoder(nn.Module):
@@ -197,9 +209,7 @@ class BevEncoder(nn.Module):
         self.register_buffer("centers", centers, persistent=False)
         self.register_buffer("pillars", pillars.reshape(-1, 3), persistent=False)
         self.queries = nn.Parameter(torch.randn(len(centers), grid.channels) * 0.02)
-        self.layers = nn.ModuleList(
-            BevEncoderLayer(grid.channels, config) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(BevEncoderLayer(grid.channels, config) for _ in range(config.layers))
 
     def forward(
         self,
@@ -231,19 +241,13 @@ class BevEncoder(nn.Module):
         previous = torch.where(bev_valid[:, None, None] > 0.5, previous, queries)
         centers = normalised_cells(self.centers, self.grid)
         for layer in self.layers:
-            temporal = layer.temporal(queries, previous, centers, self.grid)
-            queries = layer.norms[0](queries + temporal)
-            spatial = layer.spatial(queries, features, views)
-            queries = layer.norms[1](queries + spatial)
-            queries = layer.norms[2](queries + layer.feed_forward(queries))
+            queries = layer(queries, previous, features, views, centers, self.grid)
         return queries
 
     def align(self, bev: Tensor, ego_motion: Tensor) -> Tensor:
         """The last pass's BEV (B, X·Y, C), resampled at where the present cells lay then."""
         cosine, sine = torch.cos(ego_motion[:, 2]), torch.sin(ego_motion[:, 2])
-        rotation = torch.stack(
-            [torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], dim=-2
-        )
+        rotation = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], dim=-2)
         then = self.centers[None] @ rotation.transpose(1, 2) + ego_motion[:, None, :2]
         where = normalised_cells(then, self.grid)[:, :, None, None]
         size = (self.grid.cells_x, self.grid.cells_y)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from wpt_planner.parameters import NUSCENES_CAMERAS
 from wpt_planner.policy_bundle import BevGrid
 
@@ -59,9 +60,7 @@ class StudentConfig(_Strict):
     history: int = 3
     interval: float = Field(0.5, description="s between frames in training")
     backbone: BackboneConfig = BackboneConfig()
-    bev: BevGrid = BevGrid(
-        cells_x=32, cells_y=32, channels=64, resolution=2.0, x_min=-16.0, y_min=-32.0
-    )
+    bev: BevGrid = BevGrid(cells_x=32, cells_y=32, channels=64, resolution=2.0, x_min=-16.0, y_min=-32.0)
     encoder: BevEncoderConfig = BevEncoderConfig()
     planner: PlannerConfig = PlannerConfig()
 

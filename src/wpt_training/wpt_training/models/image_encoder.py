@@ -16,19 +16,15 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: BackboneConfig, channels: int, levels: int = 1) -> None:
         super().__init__()
         self.backbone = _backbone(config)
-        widths = list(self.backbone.channels)
+        widths: list[int] = self.backbone.channels  # type: ignore[assignment]
         self.levels = levels
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
-        self.smooth = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels)
-        )
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = [
             lateral(feature)
-            for lateral, feature in zip(
-                self.lateral, self.backbone(images).feature_maps, strict=True
-            )
+            for lateral, feature in zip(self.lateral, self.backbone(images).feature_maps, strict=True)
         ]
         for fine in range(len(maps) - 2, -1, -1):
             size = maps[fine].shape[-2:]
@@ -56,7 +52,7 @@ def _backbone(config: BackboneConfig) -> nn.Module:
                 "put its files into the Hugging Face cache, or leave the name empty"
             ) from error
     stages = len(config.hidden_sizes)
-    resnet = ResNetConfig(
+    resnet = ResNetConfig(  # type: ignore[call-arg]
         embedding_size=config.embedding_size,
         hidden_sizes=config.hidden_sizes,
         depths=config.depths,

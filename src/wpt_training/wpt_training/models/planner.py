@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
-
 from wpt_training.models.config import PlannerConfig
-
 
 UNKNOWN_SPEED = 3.5  # m/s, a slow roll that a guard at standstill accepts too
 
@@ -37,9 +36,7 @@ class PlanDecoderLayer(nn.Module):
             return values.view(batch, -1, self.heads, channels // self.heads).transpose(1, 2)
 
         key, value = self.key_value(tokens).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            split(self.query(queries)), split(key), split(value)
-        )
+        attended = F.scaled_dot_product_attention(split(self.query(queries)), split(key), split(value))
         attended = attended.transpose(1, 2).reshape(batch, count, channels)
         queries = self.norms[0](queries + self.output(attended))
         return self.norms[1](queries + self.feed_forward(queries))
@@ -80,12 +77,10 @@ class PlanHead(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, 2 * PLAN_STEPS)
         )
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        for weight in self.mlp[-1].parameters():
+            nn.init.zeros_(weight)
         self.unknown_speed = nn.Parameter(torch.tensor(UNKNOWN_SPEED))
-        self.register_buffer(
-            "times", torch.tensor(PLAN_TIMES, dtype=torch.float32), persistent=False
-        )
+        self.register_buffer("times", torch.tensor(PLAN_TIMES, dtype=torch.float32), persistent=False)
 
     def forward(self, queries: Tensor, motion: Tensor) -> Tensor:
         """queries (B, K, C), motion (B, 4) as `ego_velocity` -> trajectories (B, K, 6, 2) in metres."""

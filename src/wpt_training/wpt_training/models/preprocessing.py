@@ -20,6 +20,9 @@ class ImagePreprocessing(nn.Module):
     follow the scale.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.height, self.width = height, width
@@ -37,9 +40,7 @@ class ImagePreprocessing(nn.Module):
         # As a table of whole rows: index_select along the first dimension is a plain copy.
         table = images.reshape(batch * height, width * 3)
         pixels = table.index_select(0, row).view(batch, taken, width, 3).permute(0, 3, 1, 2)
-        resized = F.interpolate(
-            pixels, size=(self.height, self.width), mode="bilinear", antialias=True
-        )
+        resized = F.interpolate(pixels, size=(self.height, self.width), mode="bilinear", antialias=True)
         normalised = (resized.float() - self.mean) / self.std
         # Pixel centres are at whole numbers: u' + ½ = (u + ½)·scale.
         scale = torch.stack(

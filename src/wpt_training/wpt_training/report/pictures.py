@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from wpt_planner.geometry import Array, inverse, transform_points
 
+from wpt_planner.geometry import Array, inverse, transform_points
 from wpt_training.drives.frame import COMMANDS, Boxes, CameraView, Frame, MapGeometry
 from wpt_training.evaluation.collision import EGO_LENGTH, EGO_WIDTH, LIDAR_AHEAD
 
@@ -38,7 +39,7 @@ class DrawnPlan:
 def draw_frame(frame: Frame, plans: list[DrawnPlan], title: str) -> Picture:
     """Cameras left, bird's-eye view right, (H, W, 3) RGB."""
     by_name = {view.calibration.name: view for view in frame.views if view is not None}
-    names = LAYOUT
+    names: tuple[tuple[str, ...], ...] = LAYOUT
     if not set(by_name) & {name for row in LAYOUT for name in row}:
         ordered = list(by_name) + [""] * 6
         names = (tuple(ordered[:3]), tuple(ordered[3:6]))
@@ -64,7 +65,7 @@ def _camera_tile(frame: Frame, view: CameraView | None, name: str, plans: list[D
         return tile
     image = view.image()
     scale = TILE_WIDTH / image.shape[1]
-    tile = cv2.resize(image, (TILE_WIDTH, TILE_HEIGHT), interpolation=cv2.INTER_AREA)
+    tile = cv2.resize(image, (TILE_WIDTH, TILE_HEIGHT), interpolation=cv2.INTER_AREA).astype(np.uint8)
     projector = _Projector(frame, view, scale)
     for radius in (10, 20, 30):
         angle = np.linspace(-np.pi, np.pi, 181)
@@ -89,7 +90,7 @@ class _Projector:
     def line(self, tile: Picture, points: Array, color: tuple[int, int, int], thickness: int) -> None:
         """A polyline (n, 3), cut where it passes behind the camera."""
         in_camera = transform_points(self.camera_from_ego, points)
-        for a, b in zip(in_camera[:-1], in_camera[1:], strict=True):
+        for a, b in itertools.pairwise(in_camera):
             segment = _clip_near(a, b)
             if segment is not None:
                 start, end = (self._pixel(point) for point in segment)
@@ -171,13 +172,20 @@ def draw_bev(frame: Frame, plans: list[DrawnPlan], height: int) -> Picture:
     for radius in (10, 20, 30):
         center = (int(origin[1]), int(origin[0]))
         cv2.circle(canvas, center, int(radius * scale), RING, 1, cv2.LINE_AA)
-        _text(canvas, f"{radius} m", (center[0] + int(radius * scale * 0.72) + 2, center[1] + int(radius * scale * 0.72)), 0.38)
+        _text(
+            canvas,
+            f"{radius} m",
+            (center[0] + int(radius * scale * 0.72) + 2, center[1] + int(radius * scale * 0.72)),
+            0.38,
+        )
     for corners in frame.boxes.moved(ego_from_map).corners():
         cv2.polylines(canvas, [pixels(corners[:4, :2])], True, BOX, 1, cv2.LINE_AA, shift=4)
         front = np.stack([corners[:4, :2].mean(axis=0), corners[:2, :2].mean(axis=0)])
         cv2.polylines(canvas, [pixels(front)], False, BOX, 1, cv2.LINE_AA, shift=4)
     for plan in plans:
-        cv2.polylines(canvas, [pixels(smooth_path(plan.trajectory))], False, plan.color, 2, cv2.LINE_AA, shift=4)
+        cv2.polylines(
+            canvas, [pixels(smooth_path(plan.trajectory))], False, plan.color, 2, cv2.LINE_AA, shift=4
+        )
         for point in pixels(plan.trajectory):
             cv2.circle(canvas, (int(point[0]), int(point[1])), 3 * 16, plan.color, -1, cv2.LINE_AA, shift=4)
     ahead = LIDAR_AHEAD + 0.5

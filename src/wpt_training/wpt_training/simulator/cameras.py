@@ -138,8 +138,8 @@ def _hit_bodies(bodies: Bodies, origins: Tensor, rays: Tensor, map_from_camera: 
         dim=-1,
     )
     local = (start[camera, slot] + at * seen) / half[camera, slot]
-    axis = local.abs().argmax(-1, keepdim=True)
-    facing = (seen.gather(-1, axis)[..., 0] / seen.norm(dim=-1)).abs()
+    face = local.abs().argmax(-1, keepdim=True)
+    facing = (seen.gather(-1, face)[..., 0] / seen.norm(dim=-1)).abs()
     return _Hits(nearest, chosen[camera, slot], local, facing)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from wpt_planner.geometry import Array
+from numpy.typing import NDArray
 
+from wpt_planner.geometry import Array
 from wpt_training.drives.frame import MapGeometry
 from wpt_training.simulator.cameras import Ground
+
+Picture = NDArray[np.float32]
 
 LANE_WIDTH = 3.5  # m
 LANES = 2  # each way
@@ -58,15 +61,15 @@ class Road:
         """The ground's picture: grass, pavement, asphalt, markings."""
         low = self.center.min(axis=0) - 60.0
         size = np.ceil((self.center.max(axis=0) + 60.0 - low) / RESOLUTION).astype(int)
-        picture = np.empty((size[0], size[1], 3), np.float32)
+        picture: Picture = np.empty((size[0], size[1], 3), np.float32)
         picture[:] = (0.33, 0.45, 0.24)
         self._fill(picture, low, EDGE + SIDEWALK, (0.62, 0.60, 0.57))
         self._fill(picture, low, EDGE, (0.30, 0.30, 0.32))
         # Grain, so that the road's texture moves with it; coarse and fine.
         for scale, strength in ((40, 0.05), (8, 0.05), (2, 0.04)):
             noise = generator.normal(0, strength, (size[0] // scale + 1, size[1] // scale + 1))
-            noise = cv2.resize(noise.astype(np.float32), (int(size[1]), int(size[0])))
-            picture *= 1 + noise[..., None]
+            grain = cv2.resize(noise.astype(np.float32), (int(size[1]), int(size[0])))
+            picture *= 1 + grain[..., None]
         for i in range(-LANES, LANES + 1):
             dashed = abs(i) not in (0, LANES)
             color = (0.85, 0.75, 0.3) if i == 0 else (0.9, 0.9, 0.9)
@@ -82,12 +85,12 @@ class Road:
         # cv2 wants (column, row), with 4 bits after the point.
         return np.round((points - low)[:, ::-1] / RESOLUTION * 16).astype(np.int32)
 
-    def _fill(self, picture: Array, low: Array, edge: float, color: tuple[float, ...]) -> None:
+    def _fill(self, picture: Picture, low: Array, edge: float, color: tuple[float, ...]) -> None:
         polygon = np.vstack([self.line(edge), self.line(-edge)[::-1]])
         cv2.fillPoly(picture, [self._cells(polygon, low)], color, lineType=cv2.LINE_AA, shift=4)
 
     def _stroke(
-        self, picture: Array, low: Array, offset: float, color: tuple[float, ...], dashed: bool
+        self, picture: Picture, low: Array, offset: float, color: tuple[float, ...], dashed: bool
     ) -> None:
         cells = self._cells(self.line(offset), low)
         # 3 m painted, 6 m not.

@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array, matrix, quaternion_from_yaw
 from wpt_planner.parameters import NUSCENES_CAMERAS
-
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, StoredImage
@@ -63,9 +63,7 @@ def simulated_rig() -> tuple[CameraCalibration, ...]:
         yaw, position = _MOUNTS[name]
         half_angle = np.radians(110 if name == "CAM_BACK" else 70) / 2
         focal = WIDTH / 2 / np.tan(half_angle)
-        intrinsics = np.array(
-            [[focal, 0, (WIDTH - 1) / 2], [0, focal, (HEIGHT - 1) / 2], [0, 0, 1.0]]
-        )
+        intrinsics = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal, (HEIGHT - 1) / 2], [0, 0, 1.0]])
         optical = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])  # columns: right, down, forward
         pose = matrix(np.array(position), quaternion_from_yaw(yaw))
         pose[:3, :3] = pose[:3, :3] @ optical
@@ -133,9 +131,7 @@ def _traffic(generator: np.random.Generator) -> tuple[Array, list[_Agent]]:
         side = 1 if i % 2 else -1
         way = 20 + i * 22 + generator.uniform(-5, 5) + time * generator.uniform(-1.4, 1.4)
         offset = side * (EDGE + generator.uniform(0.8, 2.4))
-        agents.append(
-            _Agent("human.pedestrian.adult", way, offset, (0.6, 0.7, 1.75), color(30 + i))
-        )
+        agents.append(_Agent("human.pedestrian.adult", way, offset, (0.6, 0.7, 1.75), color(30 + i)))
     return ego, agents
 
 
@@ -214,7 +210,9 @@ def _surroundings(road: Road, generator: np.random.Generator) -> list[tuple[Arra
             house = np.array([generator.uniform(10, 22), generator.uniform(8, 14), generator.uniform(5, 16)])
             offset = side * (EDGE + SIDEWALK + 5 + house[1] / 2)
             point, heading = road.pose(np.array(way + house[0] / 2), np.array(offset))
-            color = generator.uniform(0.45, 0.8) * np.array([1.0, generator.uniform(0.85, 1), generator.uniform(0.7, 1)])
+            color = generator.uniform(0.45, 0.8) * np.array(
+                [1.0, generator.uniform(0.85, 1), generator.uniform(0.7, 1)]
+            )
             result.append((np.array([*point, house[2] / 2]), house, heading, color, np.array(BUILDING)))
             point, heading = road.pose(np.array(way), np.array(side * (EDGE + SIDEWALK + 1.5)))
             crown = np.array([2.6, 2.6, 3.0])
@@ -237,16 +235,12 @@ def _render_all(drive: Drive, road: Road, agents: list[_Agent], generator: np.ra
             view = stream[index]
             bodies = _bodies(_boxes(road, agents, view.stamp), by_id, still, view.stamp)
             pose = torch.from_numpy(view.map_from_ego @ view.calibration.ego_from_camera).float()
-            rendering = render(
-                ground, bodies, intrinsics[number : number + 1], pose[None], HEIGHT, WIDTH
-            )
+            rendering = render(ground, bodies, intrinsics[number : number + 1], pose[None], HEIGHT, WIDTH)
             pixels = rendering.images[0].numpy()[..., ::-1]
             cv2.imwrite(str(view.stored.path), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
-def _bodies(
-    boxes: Boxes, agents: dict[str, _Agent], still: list[tuple[Array, ...]], stamp: int
-) -> Bodies:
+def _bodies(boxes: Boxes, agents: dict[str, _Agent], still: list[tuple[Array, ...]], stamp: int) -> Bodies:
     colors, kinds, braking = [], [], []
     for track in boxes.track_ids:
         agent = agents[track]
