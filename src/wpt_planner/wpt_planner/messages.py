@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
@@ -19,7 +19,7 @@ from wpt_msgs.msg import AgentBox, AgentBoxes, PlannedTrajectory, StageLatency, 
 
 from wpt_planner.calibration import CalibrationError, CameraCalibration, check_intrinsics
 from wpt_planner.ego_motion import OdometrySample
-from wpt_planner.geometry import Array, quaternion_from_yaw
+from wpt_planner.geometry import Array, quaternion_from_rotation, quaternion_from_yaw
 from wpt_planner.image_decoding import EncodedImage
 from wpt_planner.plan_guard import PLAN_TIMES, STEP_SECONDS
 from wpt_planner.stage_latency import StageSummary
@@ -116,6 +116,16 @@ def pose(position: Array, quaternion: Array) -> Pose:
     x, y, z = (float(v) for v in position)
     qw, qx, qy, qz = (float(v) for v in quaternion)
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(w=qw, x=qx, y=qy, z=qz))
+
+
+def transform(parent_from_child: Array, stamp: int, parent: str, child: str) -> TransformStamped:
+    """(4, 4) as TF wants it."""
+    message = TransformStamped(header=header(stamp, parent), child_frame_id=child)
+    translation, rotation = message.transform.translation, message.transform.rotation
+    translation.x, translation.y, translation.z = (float(v) for v in parent_from_child[:3, 3])
+    quaternion = quaternion_from_rotation(parent_from_child[:3, :3])
+    rotation.w, rotation.x, rotation.y, rotation.z = (float(v) for v in quaternion)
+    return message
 
 
 def trajectory_points(trajectory: Array, speed: float) -> list[TrajectoryPoint]:

@@ -27,6 +27,11 @@ from wpt_training.drives.drive import Drive
 from wpt_training.drives.frame import CameraView, DriveError
 from wpt_training.drives.source import open_drive
 
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # not on PyPI: there the planner reads extrinsics from a rig file
+    TFMessage = None
+
 IMAGE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 RELIABLE_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
@@ -79,6 +84,18 @@ class ReplayNode(Node):
         self._agents = self.create_publisher(AgentBoxes, "agents", RELIABLE_QOS)
         self._done = self.create_publisher(Empty, "~/done", LATCHED_QOS)
         self._clock_publisher = self.create_publisher(Clock, "/clock", CLOCK_QOS) if self.clock else None
+
+        if TFMessage is not None:
+            static = self.create_publisher(TFMessage, "/tf_static", LATCHED_QOS)
+            stamp = int(self.drive.ego.stamps[0])
+            static.publish(
+                TFMessage(
+                    transforms=[
+                        messages.transform(c.ego_from_camera, stamp, "base_link", f"{c.name}_optical")
+                        for c in self.drive.cameras
+                    ]
+                )
+            )
 
     def _on_status(self, status: PlannerStatus) -> None:
         self._ready = status.ready
