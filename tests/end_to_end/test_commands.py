@@ -8,8 +8,9 @@ import subprocess
 import cv2
 import pytest
 
-from conftest import KEYFRAME, ROOT
 from wpt_training.drives.bag_writer import write_bag
+
+from conftest import KEYFRAME, ROOT
 
 pytestmark = pytest.mark.end_to_end
 

@@ -20,9 +20,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from wpt_msgs.msg import DrivingCommand, PlannedTrajectory, PlannerStatus
 
-from conftest import SECOND, SPEED, picture, rig
 from wpt_planner import messages
 from wpt_planner.ego_motion import OdometrySample
+
+from conftest import SECOND, SPEED, picture, rig
 
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from harness import RELIABLE, Harness, run_planner
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage
 from wpt_msgs.msg import CameraStatus, PlannedTrajectory, PlannerStatus
 
-from conftest import SECOND, rig
 from wpt_planner import messages
 from wpt_planner.calibration import save_rig
+
+from conftest import SECOND, rig
+from harness import RELIABLE, Harness, run_planner
 
 pytestmark = pytest.mark.ros
 

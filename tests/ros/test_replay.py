@@ -7,12 +7,13 @@ import subprocess
 
 import numpy as np
 import pytest
-from harness import _domains, environment, node_command
 
 from wpt_planner.calibration import save_rig
 from wpt_training.drives.bag_reader import read_bag
 from wpt_training.drives.bag_writer import write_bag
 from wpt_training.evaluation.offline import evaluate_drive
+
+from harness import _domains, environment, node_command
 
 pytestmark = pytest.mark.ros
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from conftest import ROOT, rig
 from wpt_planner.calibration import CalibrationError, check_intrinsics, load_rig, save_rig
+
+from conftest import ROOT, rig
 
 
 def test_a_rig_file_reads_back_what_was_written(tmp_path):

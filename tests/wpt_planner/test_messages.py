@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
-from conftest import START, rig
+
 from wpt_planner import messages
 from wpt_planner.calibration import CalibrationError
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.geometry import matrix
+
+from conftest import START, rig
 
 
 def test_points_carry_speed_acceleration_and_yaw_rate_by_hand():

@@ -1,7 +1,8 @@
 import yaml
 
-from conftest import ROOT
 from wpt_planner.parameters import PlannerParameters, bounds
+
+from conftest import ROOT
 
 
 def test_the_parameter_file_lists_every_parameter_with_its_default():

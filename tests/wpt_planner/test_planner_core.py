@@ -2,13 +2,14 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import SECOND, SPEED, picture, rig
 from wpt_planner.camera_rig import CameraImage, CameraRig, CameraSet
 from wpt_planner.ego_motion import EgoMotion, OdometrySample
 from wpt_planner.image_decoding import EncodedImage
 from wpt_planner.plan_guard import GuardLimits
 from wpt_planner.planner_core import PassRefused, PlannerCore
 from wpt_planner.policy_runtime import PolicyRuntime
+
+from conftest import SECOND, SPEED, picture, rig
 
 CAMERAS = {camera.name: camera for camera in rig()}
 

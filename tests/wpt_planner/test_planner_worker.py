@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from test_planner_core import camera_set
 
-from conftest import SECOND, SPEED, rig
 from wpt_planner.camera_rig import CameraImage
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.parameters import PlannerParameters
 from wpt_planner.plan_guard import GuardLimits
 from wpt_planner.planner_core import PlannerCore
 from wpt_planner.planner_worker import PlannerWorker
+
+from conftest import SECOND, SPEED, rig
 
 
 class Bench:

@@ -3,11 +3,12 @@ import shutil
 import numpy as np
 import pytest
 
-from conftest import SMALL
 from wpt_planner.geometry import planar_matrix
 from wpt_planner.policy_bundle import BundleError, file_sha256, open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
 from wpt_training.export import golden_inputs
+
+from conftest import SMALL
 
 SECOND = 1_000_000_000
 EXTRINSICS = golden_inputs(SMALL)[3][0].numpy()

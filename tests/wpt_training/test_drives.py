@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 
-from conftest import KEYFRAME, SECOND, SPEED, START
 from wpt_planner.geometry import inverse
 from wpt_training.drives.bag_reader import camera_name, read_bag
 from wpt_training.drives.bag_writer import write_bag
@@ -11,6 +10,8 @@ from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.nuscenes_drive import NuScenesDrives
 from wpt_training.drives.source import open_drive
+
+from conftest import KEYFRAME, SECOND, SPEED, START
 
 real_keyframe = pytest.mark.skipif(
     not KEYFRAME.is_dir(), reason="nuScenes' licence keeps it out of the project"

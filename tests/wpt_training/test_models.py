@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import ROOT, SMALL
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.export import golden_inputs
 from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars
@@ -12,6 +11,8 @@ from wpt_training.models.planner import carried_on
 from wpt_training.models.preprocessing import ImagePreprocessing
 from wpt_training.models.sampling import sample_heads
 from wpt_training.models.student import Student
+
+from conftest import ROOT, SMALL
 
 
 def test_sampling_equals_grid_sample_and_a_weighted_sum():
