@@ -36,6 +36,15 @@ SMALL = StudentConfig(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever starts no process is quick: `./wpt test -m quick`."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests/wpt_planner") or item.path.is_relative_to(
+            ROOT / "tests/wpt_training"
+        ):
+            item.add_marker("quick")
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> PolicyBundle:
     """A small student with random weights; says it is untrained."""

@@ -63,23 +63,26 @@ class BenchNode(Node):
         self.plans[messages.stamp_of(plan.header.stamp)] = plan.latency
 
     def _payloads(self) -> list[dict[str, array.array]]:
-        """Two different sets, so that no camera looks frozen; noise over a gradient, as scenes have."""
+        """Two different sets, so that no camera looks frozen. Blots and grain over a gradient: as
+        JPEG they take as long to decode as nuScenes' images."""
         generator = np.random.default_rng(0)
         sets = []
         for _ in range(2):
             payload = {}
             for name, camera in self.cameras.items():
                 base = np.linspace(40, 200, camera.width, dtype=np.float32)[None, :, None]
-                noise = generator.normal(0, 8, (camera.height, camera.width, 3))
-                pixels = (base + noise).clip(0, 255).astype(np.uint8)
-                data = pixels if self.raw else cv2.imencode(".jpg", pixels)[1]
+                coarse = generator.normal(0, 30, (camera.height // 4, camera.width // 4, 3))
+                blots = cv2.resize(coarse.astype(np.float32), (camera.width, camera.height))
+                grain = generator.normal(0, 1, (camera.height, camera.width, 3))
+                pixels = (base + blots + grain).clip(0, 255).astype(np.uint8)
+                data = pixels if self.raw else cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
                 payload[name] = array.array("B", data.tobytes())
             sets.append(payload)
         return sets
 
     def run(self) -> None:
         self._wait_until_ready()
-        start, sent = time.monotonic(), []
+        start, sent, late = time.monotonic(), [], []
         period = 1.0 / RATE
         for index in range(round(self.seconds * RATE)):
             deadline = start + index * period
@@ -87,11 +90,12 @@ class BenchNode(Node):
                 rclpy.spin_once(self, timeout_sec=remaining)
             stamp = self.get_clock().now().nanoseconds
             sent.append(stamp)
+            late.append(time.monotonic() - deadline)
             self._publish_set(index, stamp)
             if index % round(RATE) == 0:
                 self.memory.append((time.monotonic() - start, self.planner.memory_info().rss))
         self._spin(1.5)
-        self._write(sent)
+        self._write(sent, late)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 120
@@ -138,7 +142,7 @@ class BenchNode(Node):
             times.append(time.perf_counter() - begin)
         return float(np.median(times))
 
-    def _write(self, sent: list[int]) -> None:
+    def _write(self, sent: list[int], late: list[float]) -> None:
         assert self.status is not None
         planned = [stamp for stamp in sent if stamp in self.plans]
         settled = [rss for at, rss in self.memory if at >= SETTLED] or [0]
@@ -149,6 +153,10 @@ class BenchNode(Node):
                     "seconds": self.seconds,
                     "sets_sent": len(sent),
                     "sets_planned": len(planned),
+                    # A set sent late comes right before the next one and is superseded by it.
+                    "unplanned_sets_sent_late_ms": [
+                        round(late[i] * 1e3) for i, stamp in enumerate(sent) if stamp not in self.plans
+                    ],
                     "sets_dropped_by_planner": self.status.sets_dropped,
                     "fallbacks": self.status.fallbacks,
                     "memory_mib_settled": settled[0] / 2**20,

@@ -126,6 +126,8 @@ def _print(result: dict[str, object]) -> None:
         f"copying one set's bytes takes {result['copy_floor_ms']:.1f} ms; resident memory "
         f"{result['memory_mib_settled']:.0f} MiB after 10 s, {result['memory_mib_end']:.0f} MiB at the end"
     )
+    if late := result["unplanned_sets_sent_late_ms"]:
+        console.print(f"the sets not planned had left the sender {late} ms late, at the heels of the next")
     for budget in RAW_BUDGETS if result["images"] == "bgr8" else ():
         value = stages[budget.stage][budget.quantile]
         verdict = "[green]reached[/]" if value <= budget.limit else "[red]missed[/]"

@@ -197,8 +197,8 @@ def _map_of(message: Any) -> MapGeometry:
         line = np.array([[point.x, point.y] for point in marker.points]).reshape(-1, 2)
         layers.setdefault(marker.ns, []).append(line)
     return MapGeometry(
-        tuple(layers.get("drivable_area", ())),
-        tuple(layers.get("drivable_area_hole", ())),
-        tuple(layers.get("lane_divider", ())),
-        tuple(layers.get("center_line", ())),
+        **{
+            attribute: tuple(layers.get(layer, ()))
+            for attribute, (layer, _) in bag_types.MAP_LAYERS.items()
+        }
     )

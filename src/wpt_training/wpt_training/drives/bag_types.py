@@ -43,3 +43,14 @@ def _message_folder() -> Path:
     if in_checkout.is_dir():
         return in_checkout
     raise DriveError("wpt_msgs is not installed: build it with colcon, or run from the checkout")
+
+# MapGeometry's attributes: the marker namespace each is stored under, and its colour in RViz.
+MAP_LAYERS = {
+    "drivable": ("drivable_area", (0.5, 0.5, 0.5)),
+    "holes": ("drivable_area_hole", (0.3, 0.3, 0.3)),
+    "dividers": ("lane_divider", (1.0, 1.0, 1.0)),
+    "center_lines": ("center_line", (0.3, 0.6, 1.0)),
+    "crossings": ("ped_crossing", (1.0, 0.6, 0.3)),
+    "walkways": ("walkway", (0.6, 0.5, 0.4)),
+    "stop_lines": ("stop_line", (1.0, 0.2, 0.2)),
+}

@@ -249,12 +249,6 @@ def _agents(m: _Messages, stamp: int, boxes: Boxes) -> list[tuple[str, str, Any]
 
 def _map_markers(m: _Messages, geometry: MapGeometry, stamp: int) -> Any:
     """Line strips by layer (namespace): RViz shows them, the reader reads them back."""
-    layers = {
-        "drivable_area": (geometry.drivable, (0.5, 0.5, 0.5)),
-        "drivable_area_hole": (geometry.holes, (0.3, 0.3, 0.3)),
-        "lane_divider": (geometry.dividers, (1.0, 1.0, 1.0)),
-        "center_line": (geometry.center_lines, (0.3, 0.6, 1.0)),
-    }
     duration = m.make("builtin_interfaces/msg/Duration", sec=0, nanosec=0)
     markers = [
         m.make(
@@ -284,7 +278,7 @@ def _map_markers(m: _Messages, geometry: MapGeometry, stamp: int) -> Any:
             mesh_file=m.make("visualization_msgs/msg/MeshFile", filename="", data=np.zeros(0, np.uint8)),
             mesh_use_embedded_materials=False,
         )
-        for layer, (lines, color) in layers.items()
-        for index, line in enumerate(lines)
+        for attribute, (layer, color) in bag_types.MAP_LAYERS.items()
+        for index, line in enumerate(getattr(geometry, attribute))
     ]
     return m.make("visualization_msgs/msg/MarkerArray", markers=markers)

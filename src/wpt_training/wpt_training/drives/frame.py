@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +102,21 @@ class Boxes:
 
 @dataclass(frozen=True)
 class MapGeometry:
-    """What the map holds around a drive, polylines and polygons (n, 2) m in the map frame."""
+    """What the map holds around a drive, (n, 2) m in the map frame: `dividers` and `center_lines`
+    are polylines, the others polygons; `holes` are cut out of `drivable`."""
 
     drivable: tuple[Array, ...] = ()
     holes: tuple[Array, ...] = ()
     dividers: tuple[Array, ...] = ()
     center_lines: tuple[Array, ...] = ()
+    crossings: tuple[Array, ...] = ()
+    walkways: tuple[Array, ...] = ()
+    stop_lines: tuple[Array, ...] = ()
+
+    def shifted(self, offset: Array) -> MapGeometry:
+        """The same map moved by `offset` (2,) m."""
+        layers = {layer.name: getattr(self, layer.name) for layer in fields(self)}
+        return MapGeometry(**{name: tuple(line + offset for line in lines) for name, lines in layers.items()})
 
 
 @dataclass(frozen=True)
