@@ -54,9 +54,7 @@ def test_colcon_builds_the_messages(tmp_path, symlink):
     assert list((install / "wpt_msgs" / "lib").glob("libwpt_msgs__rosidl_typesupport_fastrtps_c*"))
 
 
-def _colcon(
-    folder: Path, packages: list[str], build: Path, install: Path, symlink: bool, *more: str
-) -> None:
+def _colcon(folder: Path, packages: list[str], build: Path, install: Path, symlink: bool, *more: str) -> None:
     command = [
         str(Path(sys.executable).parent / "colcon"), "--log-base", str(folder / "log"), "build",
         "--base-paths", str(ROOT / "src"), "--packages-select", *packages,

@@ -197,8 +197,5 @@ def _map_of(message: Any) -> MapGeometry:
         line = np.array([[point.x, point.y] for point in marker.points]).reshape(-1, 2)
         layers.setdefault(marker.ns, []).append(line)
     return MapGeometry(
-        **{
-            attribute: tuple(layers.get(layer, ()))
-            for attribute, (layer, _) in bag_types.MAP_LAYERS.items()
-        }
+        **{attribute: tuple(layers.get(layer, ())) for attribute, (layer, _) in bag_types.MAP_LAYERS.items()}
     )

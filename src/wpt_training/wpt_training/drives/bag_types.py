@@ -44,6 +44,7 @@ def _message_folder() -> Path:
         return in_checkout
     raise DriveError("wpt_msgs is not installed: build it with colcon, or run from the checkout")
 
+
 # MapGeometry's attributes: the marker namespace each is stored under, and its colour in RViz.
 MAP_LAYERS = {
     "drivable": ("drivable_area", (0.5, 0.5, 0.5)),

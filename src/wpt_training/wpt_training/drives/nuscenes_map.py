@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Any
 
 import cv2
@@ -18,7 +19,14 @@ _LANE_WIDTH = 3.5  # m, of the polygon around a centre line
 _POLYGONS = {
     "crossings": "ped_crossing", "walkways": "walkway", "stop_lines": "stop_line",
 }  # fmt: skip
-_EMPTY_LAYERS = ("road_segment", "road_block", "carpark_area", "road_divider", "traffic_light", "lane_connector")
+_EMPTY_LAYERS = (
+    "road_segment",
+    "road_block",
+    "carpark_area",
+    "road_divider",
+    "traffic_light",
+    "lane_connector",
+)
 
 Layers = dict[str, list[Array]]
 
@@ -107,7 +115,7 @@ def _add_map(expansion: _Expansion, layers: Layers) -> None:
 def _arcline(line: Array) -> list[dict[str, Any]]:
     """A polyline as straight arcline pieces: no turn, way straight on, no turn."""
     pieces = []
-    for a, b in zip(line[:-1], line[1:], strict=True):
+    for a, b in itertools.pairwise(line):
         length = float(np.hypot(*(b - a)))
         yaw = float(np.arctan2(b[1] - a[1], b[0] - a[0]))
         if length > 1e-3:

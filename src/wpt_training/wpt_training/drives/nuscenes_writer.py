@@ -57,7 +57,9 @@ def write_scene(drive: Drive, root: Path, name: str, offset: Array | None = None
         partial.write_text(json.dumps(part))
         partial.rename(path)  # all of a scene or nothing
     except OSError as error:
-        raise DriveError(f"{root}: {error.strerror or error}: free some space or choose another folder") from None
+        raise DriveError(
+            f"{root}: {error.strerror or error}: free some space or choose another folder"
+        ) from None
 
 
 def join_scenes(root: Path, version: str = "v1.0-trainval") -> int:
@@ -166,7 +168,9 @@ class _SceneWriter:
             folder = "samples" if key else "sweeps"
             image = view.stored.read()
             if image.encoding != "compressed":
-                raise DriveError(f"{self.drive.name}: nuScenes holds JPEG, {name} has {image.encoding} images")
+                raise DriveError(
+                    f"{self.drive.name}: nuScenes holds JPEG, {name} has {image.encoding} images"
+                )
             filename = f"{folder}/{name}/{self.name}__{name}__{view.stamp // 1000}.jpg"
             path = self.root / filename
             path.parent.mkdir(parents=True, exist_ok=True)
