@@ -2,7 +2,13 @@ import cv2
 import numpy as np
 import pytest
 
-from wpt_planner.image_decoding import EncodedImage, ImageError, decode_into
+from wpt_planner.image_decoding import (
+    EncodedImage,
+    ImageError,
+    decode_into,
+    jpeg_reduction,
+    reduced_intrinsics,
+)
 
 RED = np.zeros((4, 6, 3), np.uint8)
 RED[..., 0] = 200
@@ -70,3 +76,38 @@ def test_a_truncated_jpeg_is_refused_not_half_grey():
     data = cv2.imencode(".jpg", noise)[1].tobytes()
     with pytest.raises(ImageError, match="truncated"):
         decoded(EncodedImage(data[: len(data) // 2], "compressed"), (40, 60, 3))
+
+
+@pytest.mark.parametrize(
+    ("size", "policy_rows", "reduction"),
+    # 900 / 2 = 450 rows are enough for 3 x 96, 900 / 4 = 225 are not; 902 cannot be quartered.
+    [
+        ((900, 1600), 96, 2),
+        ((900, 1600), 32, 4),
+        ((902, 1600), 32, 2),
+        ((900, 1600), 400, 1),
+        ((36, 64), 32, 1),
+    ],
+)
+def test_a_jpeg_is_made_smaller_only_as_far_as_the_policy_allows(size, policy_rows, reduction):
+    assert jpeg_reduction(*size, policy_rows) == reduction
+
+
+def test_a_reduced_jpeg_shows_the_same_scene_and_its_intrinsics_the_same_rays():
+    step = np.zeros((32, 64, 3), np.uint8)
+    step[:, 32:, 0] = 200  # red from column 32 on: the edge lies at u = 31.5
+    data = cv2.imencode(".jpg", step[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    out = np.zeros((16, 32, 3), np.uint8)
+    decode_into(EncodedImage(data, "compressed"), out, 2)
+    assert out[:, :15, 0].max() < 30
+    assert out[:, 17:, 0].min() > 170
+    intrinsics = np.array([[40.0, 0, 31.5], [0, 40, 17.5], [0, 0, 1]])
+    # u + 1/2 halves: the edge, on the optical axis, lies at (31.5 + 0.5) / 2 - 0.5 = 15.5.
+    reduced = reduced_intrinsics(intrinsics, 2)
+    assert np.allclose(reduced, [[20, 0, 15.5], [0, 20, 8.5], [0, 0, 1]])
+
+
+def test_a_reduced_jpeg_of_a_wrong_size_is_reported_in_full_pixels():
+    data = cv2.imencode(".jpg", np.zeros((16, 48, 3), np.uint8))[1]
+    with pytest.raises(ImageError, match="image is 48x16, the first one of this camera set was 64x32"):
+        decode_into(EncodedImage(data, "compressed"), np.zeros((16, 32, 3), np.uint8), 2)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wpt_planner.geometry import Array
+
 Pixels = NDArray[np.uint8]
 
 _CHANNELS = {
@@ -28,6 +30,12 @@ _CONVERSIONS = {
     "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
     "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
     "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
+}
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 SUPPORTED_ENCODINGS = tuple(_CHANNELS)
 
@@ -68,13 +76,32 @@ def check_raw(image: EncodedImage) -> str | None:
     return None
 
 
-def decode_into(image: EncodedImage, out: Pixels) -> None:
-    """Decodes to RGB into `out` (H, W, 3) uint8.
+def jpeg_reduction(height: int, width: int, policy_height: int) -> int:
+    """1, 2, 4 or 8: how many times smaller a JPEG is decoded. The decoder skips
+    the finest frequencies, which saves most of its time, and three rows stay for each one that the
+    policy resizes to."""
+    for reduction in (8, 4, 2):
+        whole = height % reduction == 0 and width % reduction == 0
+        if whole and height // reduction >= 3 * policy_height:
+            return reduction
+    return 1
+
+
+def reduced_intrinsics(intrinsics: Array, reduction: int) -> Array:
+    """Intrinsics (3, 3) of an image made `reduction` times smaller; pixel centres at whole numbers."""
+    reduced = intrinsics / reduction
+    reduced[:2, 2] = (intrinsics[:2, 2] + 0.5) / reduction - 0.5
+    reduced[2] = intrinsics[2]
+    return reduced
+
+
+def decode_into(image: EncodedImage, out: Pixels, reduction: int = 1) -> None:
+    """Decodes to RGB into `out` (H, W, 3) uint8; a compressed image `reduction` times smaller.
 
     Raises ImageError when the encoding is unknown, the data is truncated or the size is not H x W.
     """
     if image.encoding == "compressed":
-        _decode_compressed(image, out)
+        _decode_compressed(image, out, reduction)
         return
     problem = check_raw(image)
     if problem:
@@ -91,21 +118,21 @@ def decode_into(image: EncodedImage, out: Pixels) -> None:
         cv2.cvtColor(np.ascontiguousarray(pixels), conversion, dst=out)
 
 
-def _decode_compressed(image: EncodedImage, out: Pixels) -> None:
+def _decode_compressed(image: EncodedImage, out: Pixels, reduction: int) -> None:
     buffer = np.frombuffer(image.data, dtype=np.uint8)
     # libjpeg fills what is missing with grey and only warns; a JPEG must end with its end marker.
     if buffer[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in buffer[-64:].tobytes():
         raise ImageError(f"JPEG of {buffer.size} bytes has no end marker: it is truncated")
-    pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    pixels = cv2.imdecode(buffer, _REDUCED[reduction]) if buffer.size else None
     if pixels is None:
         raise ImageError(f"{buffer.size} bytes could not be decoded: neither JPEG nor PNG")
-    _check_size(pixels.shape[1], pixels.shape[0], out)
+    _check_size(pixels.shape[1], pixels.shape[0], out, reduction)
     cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=out)
 
 
-def _check_size(width: int, height: int, out: Pixels) -> None:
+def _check_size(width: int, height: int, out: Pixels, reduction: int = 1) -> None:
     if (height, width) != out.shape[:2]:
         raise ImageError(
-            f"image is {width}x{height}, the first one of this camera set was "
-            f"{out.shape[1]}x{out.shape[0]}: all cameras must keep one size"
+            f"image is {width * reduction}x{height * reduction}, the first one of this camera set was "
+            f"{out.shape[1] * reduction}x{out.shape[0] * reduction}: all cameras must keep one size"
         )

@@ -17,7 +17,13 @@ from wpt_planner.calibration import CameraCalibration
 from wpt_planner.camera_rig import CameraRig, CameraSet
 from wpt_planner.ego_motion import EgoMotion, EgoState
 from wpt_planner.geometry import Array, inverse
-from wpt_planner.image_decoding import EncodedImage, ImageError, decode_into
+from wpt_planner.image_decoding import (
+    EncodedImage,
+    ImageError,
+    decode_into,
+    jpeg_reduction,
+    reduced_intrinsics,
+)
 from wpt_planner.plan_guard import GuardLimits, PlanGuard
 from wpt_planner.policy_runtime import PolicyRuntime
 
@@ -65,6 +71,14 @@ class PlannerCore:
         count = len(rig.names)
         self._intrinsics = np.tile(np.eye(3), (count, 1, 1))
         self._ego_from_camera = np.tile(np.eye(4), (count, 1, 1))
+
+    def prepare(self, height: int, width: int, compressed: bool) -> None:
+        """Warms the policy up for cameras of this size, raw or compressed."""
+        reduction = self._reduction(height, width, compressed)
+        self.runtime.prepare(height // reduction, width // reduction)
+
+    def _reduction(self, height: int, width: int, compressed: bool) -> int:
+        return jpeg_reduction(height, width, self.runtime.bundle.manifest.image_height) if compressed else 1
 
     def close(self) -> None:
         """Ends the decoding threads."""
@@ -147,12 +161,19 @@ class PlannerCore:
             if problem:
                 problems[index] = problem
                 continue
-            jobs.append((index, image.image))
+            calibration = calibrations[self.rig.names[index]]
+            compressed = image.image.encoding == "compressed"
+            jobs.append(
+                (index, image.image, self._reduction(calibration.height, calibration.width, compressed))
+            )
         if self.runtime.image_size is None:
             raise PassRefused("no usable image has come yet")
         buffer = self.runtime.images
         # The decoders release the interpreter's lock, so two of them use two cores.
-        futures = [(index, self._decoders.submit(decode_into, image, buffer[index])) for index, image in jobs]
+        futures = [
+            (index, self._decoders.submit(decode_into, image, buffer[index], reduction))
+            for index, image, reduction in jobs
+        ]
         for index, future in futures:
             try:
                 future.result()
@@ -181,13 +202,14 @@ class PlannerCore:
                 f"image is {image.width}x{image.height}, camera_info says "
                 f"{calibration.width}x{calibration.height}: fix the driver"
             )
+        reduction = self._reduction(*size, image.encoding == "compressed")
         if self.runtime.image_size is None:
-            self.runtime.prepare(*size)
-        elif self.runtime.image_size != size:
+            self.runtime.prepare(size[0] // reduction, size[1] // reduction)
+        elif self.runtime.image_size != (size[0] // reduction, size[1] // reduction):
             height, width = self.runtime.image_size
             return (
                 f"camera_info says {calibration.width}x{calibration.height}, the other cameras "
-                f"are {width}x{height}: all must have one size"
+                f"are {width * reduction}x{height * reduction}: all must have one size"
             )
         return ""
 
@@ -210,7 +232,9 @@ class PlannerCore:
                 problems[index] = f"frozen: {count} identical images while the ego moves"
                 continue
             calibration = calibrations[self.rig.names[index]]
-            self._intrinsics[index] = calibration.intrinsics
+            size = (calibration.height, calibration.width)
+            reduction = self._reduction(*size, image.image.encoding == "compressed")
+            self._intrinsics[index] = reduced_intrinsics(calibration.intrinsics, reduction)
             self._ego_from_camera[index] = calibration.ego_from_camera
             if image.stamp != camera_set.stamp and ego_motion.reachable(image.stamp):
                 map_from_ego = ego_motion.state_at(image.stamp).map_from_ego

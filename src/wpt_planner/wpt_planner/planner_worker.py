@@ -192,7 +192,7 @@ class PlannerWorker:
         self._prepared = True
         self._wake.release()
         try:
-            self.core.runtime.prepare(anchor.height, anchor.width)
+            self.core.prepare(anchor.height, anchor.width, self.parameters.compressed)
         finally:
             self._wake.acquire()
         return True

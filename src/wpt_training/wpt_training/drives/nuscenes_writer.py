@@ -174,7 +174,7 @@ class _SceneWriter:
             filename = f"{folder}/{name}/{self.name}__{name}__{view.stamp // 1000}.jpg"
             path = self.root / filename
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(image.data)
+            path.write_bytes(bytes(image.data))
             # A sweep belongs to the keyframe that follows it, as in nuScenes.
             follows = min(int(np.searchsorted(key_stamps, view.stamp)), len(key_stamps) - 1)
             sample = int(np.argmin(np.abs(key_stamps - view.stamp))) if key else follows
