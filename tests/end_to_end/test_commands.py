@@ -70,7 +70,7 @@ def test_bag_commands_write_describe_and_evaluate(bundle, small_drive, tmp_path)
     ("arguments", "said"),
     [
         (("bag", "info", "/nowhere"), "no such bag"),
-        (("bag", "evaluate", "simulated:x", "--bundle", "b"), "must be a whole number"),
+        (("bag", "evaluate", "simulated:x", "--bundle", "b"), "route x: unknown"),
         (("demo", "--nuscenes", "/tmp", "--out", "OUT"), "holds none of"),
         (("export", "OUT", "--untrained", "--config", "/nowhere.yaml"), "no such file"),
     ],

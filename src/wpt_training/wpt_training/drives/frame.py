@@ -88,6 +88,17 @@ class Boxes:
             self.track_ids,
         )
 
+    def chosen(self, which: NDArray[np.bool_]) -> Boxes:
+        """Those for which `which` (A,) holds."""
+        return Boxes(
+            self.centers[which],
+            self.sizes[which],
+            self.yaws[which],
+            self.velocities[which],
+            tuple(name for name, keep in zip(self.classes, which, strict=True) if keep),
+            tuple(track for track, keep in zip(self.track_ids, which, strict=True) if keep),
+        )
+
     def corners(self) -> Array:
         """(A, 8, 3): bottom front left, front right, rear right, rear left, then the same on top."""
         signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) / 2

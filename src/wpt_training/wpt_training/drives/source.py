@@ -11,18 +11,17 @@ SIMULATED = "simulated"
 
 
 def open_drive(source: str, cache: Path | None = None) -> Drive:
-    """`source`: `DIR` or `DIR:SCENE` of nuScenes, a bag's folder or file, or `simulated[:SEED]`.
+    """`source`: `DIR` or `DIR:SCENE` of nuScenes, a bag's folder or file, or `simulated[:SEED or
+    ROUTE]`: the first seconds of a route of the simulated world.
 
     A simulated drive's images are written to `cache` (a folder of the system's temporary ones if
     None). Raises DriveError.
     """
     head, _, tail = source.partition(":")
     if head == SIMULATED:
-        from wpt_training.simulator.short_drive import simulate_short_drive
+        from wpt_training.simulator.recording import simulated_drive
 
-        if tail and not tail.isdigit():
-            raise DriveError(f"{source}: the seed must be a whole number, e.g. simulated:3")
-        return simulate_short_drive(int(tail or 0), cache)
+        return simulated_drive(tail or "0", cache)
     path = Path(source)
     if path.exists() and is_bag(path):
         from wpt_training.drives.bag_reader import read_bag

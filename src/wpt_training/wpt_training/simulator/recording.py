@@ -1,0 +1,153 @@
+"""A simulated route as a Drive: images on disk, the ego's track, labels."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wpt_planner.calibration import CameraCalibration
+from wpt_planner.geometry import Array, planar_matrix
+from wpt_training.drives.drive import Drive
+from wpt_training.drives.ego_track import EgoTrack
+from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry, StoredImage
+from wpt_training.simulator.episode import Episode, Policy, RouteLog, drive_route
+from wpt_training.simulator.expert import ExpertPolicy
+from wpt_training.simulator.rig import simulated_rig
+from wpt_training.simulator.scenarios import build_route
+from wpt_training.simulator.scene import Scene
+from wpt_training.simulator.traffic import STEP
+
+START_STAMP = 1_700_000_000_000_000_000  # ns
+ANNOTATED_EVERY = 5  # steps: 2 Hz
+ANNOTATED_AROUND = 75.0  # m
+_DONE = "done.json"
+DEMO_TYPES = ("HardBreakRoute", "VanillaSignalizedTurnEncounterGreenLight", "ParkedObstacle", "ParkingCutIn")
+DEMO_SECONDS = 12.0
+DEMO_SIZE = (162, 288)
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
+
+
+def stamp_of(time: float) -> int:
+    """ns of a simulated time."""
+    return START_STAMP + round(time / STEP) * round(STEP * 1e9)
+
+
+class _Recorder:
+    def __init__(
+        self,
+        folder: Path,
+        cameras: tuple[CameraCalibration, ...],
+        max_seconds: float,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        self.folder, self.cameras = folder, cameras
+        self.max_seconds, self.progress = max_seconds, progress
+        self.scene: Scene | None = None
+        self.map: MapGeometry | None = None
+        self._rendered = (folder / _DONE).is_file()
+        self.states: list[list[float]] = []
+        self.annotations: list[tuple[int, Boxes]] = []
+        self.commands: list[tuple[int, int]] = []
+
+    def watch(self, episode: Episode, plan: Array | None) -> None:
+        if plan is None:
+            return
+        stamp, ego = stamp_of(episode.time), episode.ego
+        self.map = episode.scenario.traffic.map.geometry
+        if not self._rendered:
+            self._render(episode)
+        if len(self.states) % ANNOTATED_EVERY == 0:
+            boxes = episode.scenario.traffic.boxes()
+            near = np.hypot(*(boxes.centers[:, :2] - ego.middle).T) < ANNOTATED_AROUND
+            self.annotations.append((stamp, boxes.chosen(near)))
+        self.commands.append((stamp, episode.command()))
+        self.states.append([episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate])
+        if self.progress is not None:
+            self.progress(episode.time)
+        if episode.time >= self.max_seconds:
+            episode.fail("recorded long enough")
+
+    def _render(self, episode: Episode) -> None:
+        if self.scene is None:
+            self.scene = Scene(episode.scenario, self.cameras)
+        rendering = self.scene.look(episode.ego.map_from_ego)
+        for camera, image in zip(self.cameras, rendering.images.cpu().numpy(), strict=True):
+            path = self.folder / f"{camera.name}_{len(self.states):04d}.jpg"
+            try:
+                path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes())
+            except OSError as error:
+                raise DriveError(
+                    f"{path}: {error.strerror}: free some space or choose another folder"
+                ) from None
+
+    def drive(self, name: str) -> Drive:
+        states = np.array(self.states)
+        stamps = np.array([stamp_of(time) for time in states[:, 0]], dtype=np.int64)
+        zeros = np.zeros(len(states))
+        half = states[:, 3] / 2
+        ego = EgoTrack(
+            stamps,
+            np.column_stack([states[:, 1:3], zeros]),
+            np.column_stack([np.cos(half), zeros, zeros, np.sin(half)]),
+            states[:, 4],
+            states[:, 5],
+        )
+        poses = [planar_matrix(*state[1:4]) for state in self.states]
+        streams = tuple(
+            tuple(
+                CameraView(
+                    int(stamps[i]), camera, StoredImage(self.folder / f"{camera.name}_{i:04d}.jpg"), poses[i]
+                )
+                for i in range(len(states))
+            )
+            for camera in self.cameras
+        )
+        return Drive(
+            name,
+            self.cameras,
+            streams,
+            ego,
+            tuple(self.annotations),
+            tuple(self.commands),
+            self.map,
+        )
+
+
+def record_route(
+    name: str,
+    folder: Path,
+    cameras: tuple[CameraCalibration, ...],
+    policy: Policy | None = None,
+    max_seconds: float = 60.0,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Drive, RouteLog]:
+    """Drives a route with the expert (or `policy`) and keeps what the cameras saw in `folder`, unless
+    they are there from an earlier, finished call.
+
+    Raises DriveError for an unknown route or a folder that cannot be written, and if the policy
+    failed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DriveError(f"{folder}: {error.strerror}: choose another folder") from None
+    recorder = _Recorder(folder, cameras, max_seconds, progress)
+    log = drive_route(build_route(name), policy or ExpertPolicy(), recorder.watch)
+    if "policy" in log.failure:
+        raise DriveError(f"route {name}: {log.failure}")
+    (folder / _DONE).write_text(json.dumps({"route": name, "sets": len(recorder.states)}) + "\n")
+    return recorder.drive(name), log
+
+
+def simulated_drive(which: str, folder: Path | None = None) -> Drive:
+    """The first seconds of a route: of a type that its number (a seed) selects, or by its name.
+    Images go to `folder`, a temporary one if None."""
+    demo = f"demo/{DEMO_TYPES[int(which) % len(DEMO_TYPES)]}-{which}" if which.isdigit() else ""
+    name = demo or which
+    folder = folder or Path(tempfile.gettempdir()) / f"wpt-simulated-{which.replace('/', '-')}"
+    return record_route(name, folder, simulated_rig(*DEMO_SIZE), max_seconds=DEMO_SECONDS)[0]
