@@ -26,6 +26,7 @@ setup(
         "console_scripts": [
             "planner = wpt_planner.planner_node:main",
             "replay = wpt_planner.replay_node:main",
+            "simulator = wpt_planner.simulator_node:main",
             "evaluator = wpt_planner.evaluator_node:main",
         ],
     },

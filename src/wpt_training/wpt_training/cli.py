@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from wpt_training.commands import bag, bench, demo, export
+from wpt_training.commands import bag, bench, data, demo, evaluate, export
 
 app = typer.Typer(
     help="WPT: a camera-only planner, distilled from a teacher that thinks with a world model.",
@@ -13,6 +13,8 @@ app = typer.Typer(
 )
 app.add_typer(bag.app, name="bag")
 app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
 app.command()(demo.demo)
 app.command()(export.export)
 

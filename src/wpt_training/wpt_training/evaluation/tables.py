@@ -12,6 +12,7 @@ from rich.table import Table
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_planner.stage_latency import StageSummary
+from wpt_training.evaluation.closed_loop import ClosedLoopScores, RouteScore
 from wpt_training.evaluation.open_loop import CONVENTIONS, OpenLoopScores, Row
 
 # nuScenes validation, `uniad` convention: L2 (m) and collision (%) at 1, 2, 3 s and their mean.
@@ -19,6 +20,16 @@ PUBLISHED = (
     ("WPT-Student, nuScenes", (0.24, 0.58, 1.17, 0.66), (0.14, 0.16, 0.42, 0.24)),
     ("Baseline, nuScenes", (0.29, 0.79, 1.56, 0.88), (0.70, 0.76, 1.71, 1.06)),
 )
+
+# Bench2Drive: driving score, success rate (%), mean ability (%).
+PUBLISHED_CLOSED_LOOP = (
+    ("VAD *", 42.35, 15.00, None),
+    ("WoTE *", 61.71, 31.36, None),
+    ("Baseline *", 65.23, 34.10, 39.36),
+    ("WPT-Student *", 72.61, 45.45, 49.25),
+    ("WPT-Teacher *", 79.23, 54.54, 57.80),
+)
+_WORST = 12  # routes listed one by one
 
 METRICS = (
     ("l2", "L2 (m)"),
@@ -68,6 +79,39 @@ def print_latency(summaries: Sequence[StageSummary], console: Console) -> None:
         quantiles = (f"{value * 1e3:.1f}" for value in (summary.p50, summary.p95, summary.p99))
         table.add_row(summary.stage, *quantiles, str(summary.count))
     console.print(table)
+
+
+def print_closed_loop(summary: ClosedLoopScores, scores: Sequence[RouteScore], console: Console) -> None:
+    """The benchmark's table, the abilities, and the routes that went worst."""
+    table = Table(title=f"Closed loop, {summary.routes} routes of the simulated world")
+    table.add_column("policy")
+    for column in ("driving\nscore", "success\n(%)", "ability\n(%)", "efficiency\n(%)", "comfort\n(%)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    values = (
+        summary.driving_score, summary.success, summary.mean_ability, summary.efficiency,
+        summary.comfortness,
+    )  # fmt: skip
+    table.add_row(summary.policy, *_cells(values))
+    table.add_section()
+    for name, driving, success, ability in PUBLISHED_CLOSED_LOOP:
+        cells = _cells((driving, success, float("nan") if ability is None else ability))
+        table.add_row(name, *cells, "–", "–", style="dim")
+    console.print(table)
+    console.print("* published, on Bench2Drive's routes in CARLA: another world, for orientation only")
+    console.print(
+        "abilities (success, %): " + ", ".join(f"{name} {v:.0f}" for name, v in summary.abilities.items())
+    )
+    console.print(
+        f"infractions: {summary.infractions or 'none'}; routes not finished: {summary.failures or 'none'}"
+    )
+    worst = sorted((score for score in scores if not score.success), key=lambda score: score.driving_score)
+    for score in worst[:_WORST]:
+        causes = [f"{entry.kind} {entry.detail} at {entry.time:.1f} s" for entry in score.infractions]
+        causes += [score.failure] if score.failure else []
+        causes += [f"{score.outside:.1%} outside its lanes"] if score.outside else []
+        console.print(f"  {score.name}: {score.driving_score:.1f}: {'; '.join(causes)}", highlight=False)
+    if len(worst) > _WORST:
+        console.print(f"  … and {len(worst) - _WORST} more without success: --json FILE has all")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Driver(_Body, IDMVehicle):
     COMFORT_ACC_MAX = 2.0
     COMFORT_ACC_MIN = -3.0
     TIME_WANTED = 1.2
-    DISTANCE_WANTED = 2.5 + CAR.size[0]
+    DISTANCE_WANTED = 2.0  # between bumpers: highway-env's is between middles
 
     def __init__(
         self, road: Road, lane: LaneIndex, way: float, speed: float, kind: Kind, track_id: str,
@@ -86,6 +86,10 @@ class Driver(_Body, IDMVehicle):
         self.dressed_speed = speed
         self._dress(kind, track_id, paint)
         self.finished = False
+
+    def desired_gap(self, ego_vehicle: Vehicle, front_vehicle: Vehicle, projected: bool = True) -> float:
+        between = (ego_vehicle.LENGTH + front_vehicle.LENGTH) / 2
+        return between + float(super().desired_gap(ego_vehicle, front_vehicle, projected))
 
     def on_state_update(self) -> None:
         """Looks for the own lane among the neighbours only: the whole map takes too long."""

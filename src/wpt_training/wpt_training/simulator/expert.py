@@ -13,6 +13,7 @@ from wpt_planner.geometry import Array, transform_points
 from wpt_planner.geometry import inverse as inverse_of
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.simulator.agents import Actor, Driver, Thing
+from wpt_training.simulator.contact import touching
 from wpt_training.simulator.episode import Observation
 from wpt_training.simulator.traffic import GREEN
 from wpt_training.simulator.vehicle import FRONT_AHEAD, LENGTH, MIDDLE_AHEAD, WIDTH
@@ -91,6 +92,7 @@ class ExpertPolicy:
         """(K, T) whether the ego, with room around it, touches anybody."""
         ego = observation.ego
         touched = np.zeros(poses.shape[:2], bool)
+        cosine, sine = np.cos(poses[..., 2]), np.sin(poses[..., 2])
         for agent in observation.scenario.traffic.agents:
             relative = agent.position - ego.middle
             if np.hypot(*relative) > _SIGHT or self._follows_us(observation, agent, relative):
@@ -108,7 +110,10 @@ class ExpertPolicy:
             # Room ahead grows with speed; more of it behind somebody who goes our way and may brake.
             alike = abs((agent.heading - ego.yaw + np.pi) % (2 * np.pi) - np.pi) < 0.5
             room = 0.7 + (0.7 if alike and agent.speed > 1.0 else 0.25) * speeds
-            touched = touched | near & _overlap(poses, room, future, length, width)
+            # The ego's box, `room` m longer ahead.
+            ahead = room[..., None] / 2 * np.stack([cosine, sine, np.zeros_like(sine)], axis=-1)
+            own = (LENGTH / 2 + room / 2 + 0.1, WIDTH / 2 + 0.1)
+            touched = touched | near & touching(poses + ahead, own, future, (length, width))
         return touched
 
     @staticmethod
@@ -155,26 +160,3 @@ def speed_limits(curvature: Array, limit: float) -> Array:
     for i in range(len(limits) - 2, -1, -1):
         limits[i] = min(limits[i], np.sqrt(limits[i + 1] ** 2 + 2 * _BRAKING))
     return limits
-
-
-def _overlap(poses: Array, room: Array, future: Array, length: float, width: float) -> Array:
-    """(K, T): the ego's box, `room` m longer ahead, against one agent's, by separating axes."""
-    half_length = LENGTH / 2 + room / 2 + 0.1
-    half_width = WIDTH / 2 + 0.1
-    yaw = poses[..., 2]
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    x = poses[..., 0] + cosine * room / 2
-    y = poses[..., 1] + sine * room / 2
-    dx, dy = future[:, 0] - x, future[:, 1] - y
-    turned = future[:, 2] - yaw
-    c, s = np.abs(np.cos(turned)), np.abs(np.sin(turned))
-    ahead, aside = np.abs(cosine * dx + sine * dy), np.abs(cosine * dy - sine * dx)
-    other_cosine, other_sine = np.cos(future[:, 2]), np.sin(future[:, 2])
-    other_ahead = np.abs(other_cosine * dx + other_sine * dy)
-    other_aside = np.abs(other_cosine * dy - other_sine * dx)
-    return (
-        (ahead < half_length + length * c + width * s)
-        & (aside < half_width + length * s + width * c)
-        & (other_ahead < length + half_length * c + half_width * s)
-        & (other_aside < width + half_length * s + half_width * c)
-    )

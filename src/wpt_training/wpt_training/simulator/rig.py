@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from wpt_planner.calibration import CameraCalibration
+from wpt_planner.calibration import CameraCalibration, load_rig
 from wpt_planner.geometry import matrix, quaternion_from_yaw, rotation_from_quaternion
 from wpt_planner.parameters import NUSCENES_CAMERAS
+from wpt_planner.shared_files import shared_file
 
 HEIGHT, WIDTH = 128, 224
 # Yaw (rad) and position (m) of each camera, near those of nuScenes' car.
@@ -42,3 +45,9 @@ def simulated_rig(
         intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
         cameras.append(CameraCalibration(name, intrinsics, pose, width, height))
     return tuple(cameras)
+
+
+def rig_from(path: Path | None = None) -> tuple[CameraCalibration, ...]:
+    """Cameras of a rig file; by default `simulated_rig` as config/rig_simulated.yaml holds it.
+    Raises CalibrationError."""
+    return tuple(load_rig(path or shared_file("config/rig_simulated.yaml")).values())

@@ -10,6 +10,7 @@ from shapely import Polygon
 
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array
+from wpt_training.drives.frame import DriveError
 from wpt_training.simulator.agents import Actor, Driver, Kind, Thing
 from wpt_training.simulator.cameras import (
     BUILDING,
@@ -62,7 +63,7 @@ class Scene:
     ) -> None:
         sizes = {(camera.height, camera.width) for camera in cameras}
         if len(sizes) != 1:
-            raise ValueError(f"the simulated cameras must have one size, this rig has {sorted(sizes)}")
+            raise DriveError(f"simulated cameras must have one size, this rig has {sorted(sizes)}")
         self.scenario, self.cameras = scenario, cameras
         self.height, self.width = sizes.pop()
         self.device = torch.device(device)

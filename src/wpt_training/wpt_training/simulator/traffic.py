@@ -13,6 +13,7 @@ from highway_env.vehicle.kinematics import Vehicle
 from wpt_planner.geometry import Array, wrap_angle
 from wpt_training.drives.frame import Boxes
 from wpt_training.simulator.agents import Actor, Driver, EgoBody, StopLine, Thing
+from wpt_training.simulator.contact import touching
 from wpt_training.simulator.road_map import RoadMap, next_lane
 
 STEP = 0.1  # s between decisions; sensors run at the same rate
@@ -98,9 +99,9 @@ class TrafficRoad(RegulatedRoad):
             return False
         times = np.arange(step, horizon, step)
         first, second = _future(v1, times), _future(v2, times)
-        near = np.hypot(*(first[:, :2] - second[:, :2]).T) < (v1.LENGTH + v2.LENGTH) / 2 * 0.9
-        turned = np.abs(wrap_angle(first[:, 2] - second[:, 2]))
-        return bool((near & (turned > 0.3)).any())
+        # As highway-env does: boxes half as long again, so that they see each other in time.
+        halves = [(0.75 * v.LENGTH, 0.45 * v.WIDTH) for v in (v1, v2)]
+        return bool(touching(first, halves[0], second, halves[1]).any())
 
     def neighbour_vehicles(
         self, vehicle: Vehicle, lane_index: LaneIndex | None = None
