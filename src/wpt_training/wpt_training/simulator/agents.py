@@ -116,12 +116,12 @@ class Driver(_Body, IDMVehicle):
         self.braking = self.action["acceleration"] < BRAKE_LIGHT
 
     def future(self, times: Array) -> Array:
-        """(T, 3) x, y, yaw when it keeps its speed and its route."""
+        """(T, 3) x, y, yaw when it keeps its speed and its route; who waits may go on any time."""
         network = self.road.network
         index = self.target_lane_index
         lane = network.get_lane(index)
         way, offset = lane.path.project(self.position)
-        wanted = way + self.speed * times
+        wanted = way + self._distances(times)
         paths, length = [lane.path], lane.length
         route = [step for step in (self.route or []) if step[0] != index[0]]
         while length < wanted[-1] and index[1] in network.graph:
@@ -135,6 +135,19 @@ class Driver(_Body, IDMVehicle):
         path = paths[0] if len(paths) == 1 else Path.joined(paths)
         fading = offset * np.exp(-times / 1.0)
         return np.column_stack([path.positions(wanted, fading), path.heading(wanted)])
+
+    def _distances(self, times: Array) -> Array:
+        wanted = self.lane.speed_limit if getattr(self, "is_yielding", False) else self.target_speed
+        if self.speed > 2.0 or wanted <= self.speed or self._at_closed_line():
+            return self.speed * times
+        speeding_up = np.minimum(times, (wanted - self.speed) / self.COMFORT_ACC_MAX)
+        gained: Array = self.COMFORT_ACC_MAX * (speeding_up * times - speeding_up**2 / 2)
+        return self.speed * times + gained
+
+    def _at_closed_line(self) -> bool:
+        lines = [thing for thing in self.road.objects if isinstance(thing, StopLine)]
+        direction = np.array([np.cos(self.heading), np.sin(self.heading)])
+        return any(0.0 < float((line.position - self.position) @ direction) < 25.0 for line in lines)
 
 
 class Actor(_Body, Vehicle):

@@ -253,7 +253,7 @@ def _hit_some(bodies: Bodies, origins: Tensor, rays: Tensor, chosen: Tensor, cou
             direction = cosine[..., None] * ray_y - sine[..., None] * ray_x
         else:
             direction = ray_z
-        inverse = 1.0 / direction
+        inverse = 1.0 / (direction + 1e-12)  # a ray along a face divides by almost nothing
         middle = -start[..., axis, None] * inverse
         reach = half[..., axis, None] * inverse.abs()
         entry = torch.maximum(entry, middle - reach)

@@ -220,12 +220,13 @@ def _takes_it(name: str, type_name: str, generator: Generator, index: int, light
     other = "S" if arm == "N" else "N"
     lanes = [(f"{arm}-", f"{arm}-.", 0), (f"{arm}-.", f"{other}+", 0), (f"{other}+", f"{other}+.", 0)]
     line = Path.joined([stage.map.lane(lane).path for lane in lanes])
-    before = float(stage.marks[1])
     speed = float(generator.uniform(7.5, 9.0))
-    # Both reach the middle at the same time if the ego goes on at 8 m/s.
-    car = stage.actor(line, speed, CAR, way=stage.map.lane(lanes[0]).length - 42.0, moving=False)
-    car.acceleration = 5.0
-    stage.when(before - 36.0 - float(generator.uniform(0, 6)), car.go)
+    car = stage.actor(line, speed, CAR, way=stage.map.lane(lanes[0]).length - 42.0, acceleration=5.0)
+    # Where the two ways cross, and how long it takes to get there.
+    ways = [stage.route.project(point) for point in line.points]
+    crossing = int(np.argmin([abs(offset) for _, offset in ways]))
+    seconds = (float(line.way[crossing]) - car.way) / speed + speed / 5.0 / 2
+    stage.when_meeting(ways[crossing][0], seconds - 0.4, car.go)
     return _drive(stage, limit=9.0)
 
 

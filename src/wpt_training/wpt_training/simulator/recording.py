@@ -69,7 +69,7 @@ class _Recorder:
         self.states.append([episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate])
         if self.progress is not None:
             self.progress(episode.time)
-        if episode.time >= self.max_seconds:
+        if len(self.states) >= round(self.max_seconds / STEP):
             episode.fail("recorded long enough")
 
     def _render(self, episode: Episode) -> None:

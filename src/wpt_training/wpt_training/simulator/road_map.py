@@ -146,6 +146,8 @@ class MapBuilder:
             pairs = [(i, min(i, len(after) - 1)) for i in range(len(before))]
         else:  # left turns from and to the innermost lane, right turns the outermost
             pairs = [(0, 0)] if turn > 0 else [(len(before) - 1, len(after) - 1)]
+        # Who turns left gives way to who comes straight on.
+        priority = 2 * priority + (0 if turn >= 0.6 else 1)
         for i, j in pairs:
             self.connect((coming, f"{coming}.", i), (leaving, f"{leaving}.", j), priority)
 

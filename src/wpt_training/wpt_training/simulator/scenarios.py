@@ -34,6 +34,7 @@ from wpt_training.simulator.agents import (
 from wpt_training.simulator.paths import Path
 from wpt_training.simulator.road_map import MapBuilder, RoadMap, band
 from wpt_training.simulator.traffic import Light, Signals, Traffic
+from wpt_training.simulator.vehicle import FRONT_AHEAD
 
 ROUTES_PER_TYPE = 5
 BENCH = "bench220"
@@ -238,6 +239,19 @@ class Stage:
 
         def script(traffic: Traffic) -> None:
             if pending and self.ego_way() >= way:
+                pending.clear()
+                action()
+
+        self.traffic.scripts.append(script)
+
+    def when_meeting(self, way: float, seconds: float, action: Callable[[], object]) -> None:
+        """Calls `action` once, when the ego's front is `seconds` s away from `way` m at its speed, so
+        that whoever needs as long to get there meets it, however fast it drives."""
+        pending = [True]
+
+        def script(traffic: Traffic) -> None:
+            left = way - FRONT_AHEAD - self.ego_way()
+            if pending and left <= max(traffic.ego.speed, 2.0) * seconds:
                 pending.clear()
                 action()
 

@@ -174,13 +174,11 @@ def hard_brake(name: str, type_name: str, generator: Generator, index: int) -> S
 
 
 def _steps_out(stage: Stage, way: float, hidden_at: float, child: bool) -> None:
-    """Somebody crosses the route at `way` m when the ego is so near that it must brake, but can."""
-    speed = float(stage.generator.uniform(1.6, 2.2))
+    """Somebody crosses the route at `way` m just when the ego would get there."""
+    speed = float(stage.generator.uniform(1.6, 2.0))
     line = Path(stage.route.positions(np.full(2, way), np.array([-hidden_at, stage.width * 2.4])))
     walker = stage.person(line, speed, child)
-    # Until the middle of the lane is reached the ego comes this far at 8 m/s; 10 m are for braking.
-    lead = 8.0 * (hidden_at - 1.2) / speed
-    stage.when(way - max(16.0, lead + 5.0), walker.go)
+    stage.when_meeting(way, hidden_at / speed, walker.go)
 
 
 @scenario_type("DynamicObjectCrossing", "E")
@@ -226,6 +224,18 @@ def group_on_crossing(name: str, type_name: str, generator: Generator, index: in
     return stage.scenario(START, way + 70.0, limit=9.0, zone=(way - 30.0, way + 15.0))
 
 
+def _cuts_in(stage: Stage, leaves: Path, start: float, way: float) -> None:
+    """A car leaves its place at `way` m in front of the ego, slowly, and then goes on as others do."""
+    car = stage.actor(leaves, 3.5, CAR, way=start)
+
+    def hurry() -> None:
+        car.target_speed = 8.0
+
+    # 12 m to the middle of the lane: 1.75 s at 2 m/s² to 3.5 m/s, then 2.6 s.
+    stage.when_meeting(way + 9.0, 4.2, car.go)
+    stage.when(way + 6.0, hurry)
+
+
 @scenario_type("ParkingCutIn", "E")
 def parking_cut_in(name: str, type_name: str, generator: Generator, index: int) -> Scenario:
     stage = _street(name, type_name, generator, 1, 1, 0, bays=True)
@@ -233,8 +243,8 @@ def parking_cut_in(name: str, type_name: str, generator: Generator, index: int) 
     _parked_row(stage, [way - 16, way - 8, way + 9, way + 17])
     bay = -stage.width / 2 - 1.35
     leaves = stage.route.shifted([(0.0, 1.0, bay), (way + 1.0, way + 11.0, 0.0)])
-    car = stage.actor(leaves, 6.0, CAR, way=leaves.project(stage.route.positions(np.array(way), bay))[0])
-    stage.when(way - float(generator.uniform(24, 30)), car.go)
+    start = leaves.project(stage.route.positions(np.array(way), bay))[0]
+    _cuts_in(stage, leaves, start, way)
     _oncoming(stage, 3, way + 50.0)
     return stage.scenario(START, way + 110.0, zone=(way - 30.0, way + 40.0))
 
@@ -248,8 +258,7 @@ def static_cut_in(name: str, type_name: str, generator: Generator, index: int) -
             stage.thing(stage.route, way + (number - 2) * 8.0, -stage.width, CAR if number % 2 else VAN)
     leaves = stage.route.shifted([(0.0, 1.0, -stage.width), (way, way + 12.0, 0.0)])
     start = leaves.project(stage.route.positions(np.array(way), -stage.width))[0]
-    car = stage.actor(leaves, 6.5, CAR, way=start)
-    stage.when(way - float(generator.uniform(24, 30)), car.go)
+    _cuts_in(stage, leaves, start, way)
     _oncoming(stage, 3, way + 50.0)
     return stage.scenario(START, way + 110.0, zone=(way - 30.0, way + 40.0))
 
