@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
+from conftest import ROOT
 from test_commands import wpt
 
 pytestmark = pytest.mark.end_to_end
@@ -35,10 +38,23 @@ def test_closed_loop_is_the_same_with_one_worker_and_on_ray_and_keeps_what_is_do
     assert evaluate("alone", 1)["routes"][0]["driving_score"] == 12.0
 
 
+def small_rig(path: Path) -> Path:
+    """The default rig with a quarter of its pixels: rendering is not what is tested here."""
+    rig = yaml.safe_load((ROOT / "config/rig_simulated.yaml").read_text())
+    for camera in rig["cameras"]:
+        camera["width"] //= 2
+        camera["height"] //= 2
+        camera["intrinsics"] = [value / 2 for value in camera["intrinsics"]]
+    path.write_text(yaml.safe_dump(rig))
+    return path
+
+
+@pytest.mark.timeout(240)
 def test_a_bundle_drives_and_its_video_is_written(bundle, tmp_path):
     said = wpt(
         "evaluate", "closed-loop", "--policy", bundle.folder, "--routes", "VanillaNonSignalizedTurn-1",
         "--out", tmp_path / "out", "--workers", 1, "--video", tmp_path / "video",
+        "--rig", small_rig(tmp_path / "rig.yaml"),
     )  # fmt: skip
     assert "driving" in said
     import imageio

@@ -72,6 +72,46 @@ def node(
             write_json(json, {"machine": machine, "threads": threads, "runs": results})
 
 
+@app.command()
+def simulator(
+    frames: Annotated[int, typer.Option(help="camera sets per route")] = 60,
+    workers: Annotated[int, typer.Option(help="processes, 0: one per core")] = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
+) -> None:
+    """Six 224x128 cameras with the expert driving: frames per second, traffic and rendering."""
+    import time
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from wpt_training.evaluation.tables import write_json
+    from wpt_training.simulator.benchmark import ROUTES, time_route
+    from wpt_training.simulator.dataset import one_thread
+
+    workers = workers or os.cpu_count() or 1
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        with console.status("warming up …"):
+            list(pool.map(time_route, ROUTES[:1] * workers, [3] * workers))
+        with console.status(f"{len(ROUTES)} routes, {frames} frames each …"):
+            started = time.perf_counter()
+            timings = list(pool.map(time_route, ROUTES, [frames] * len(ROUTES)))
+            seconds = time.perf_counter() - started
+    rate = len(ROUTES) * frames / seconds
+    look, step = (sorted(values)[len(values) // 2] for values in zip(*timings, strict=True))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    console.print(
+        f"{rate:.1f} frames/s of six 224x128 cameras with {workers} processes (setting up included); "
+        f"in one process: rendering {look * 1e3:.0f} ms, everything else {step * 1e3:.0f} ms a frame"
+    )
+    console.print(f"machine: {machine}")
+    console.print(
+        f"limit 10 frames/s on two cores: {'[green]reached[/]' if rate >= 10 else '[red]missed[/]'}"
+    )
+    if json is not None:
+        content = {"machine": machine, "workers": workers, "frames_per_second": rate,
+                   "render_ms": look * 1e3, "step_ms": step * 1e3}  # fmt: skip
+        write_json(json, content)
+
+
 def _run(bundle: Path, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:
     environment = dict(os.environ, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     environment["ROS_DOMAIN_ID"] = str(os.getpid() % 100 + 1)

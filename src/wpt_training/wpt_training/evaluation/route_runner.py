@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ def _drive(
         for name in names:
             yield run_route(name, policy, options)
         return
+    if ray_address is not None:
+        _check_reachable(ray_address)
     import ray
 
     try:
@@ -124,6 +127,17 @@ def _drive(
             yield from ray.get(done)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits minutes for a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto" or not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        raise DriveError(f"Ray at {address}: {error}: is `ray start --head` running there?") from None
 
 
 def _path(folder: Path, name: str) -> Path:

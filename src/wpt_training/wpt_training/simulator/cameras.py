@@ -1,7 +1,7 @@
 """Cameras of the simulated world: a batched ray renderer in plain torch, CPU or GPU.
 
 A ray hits the ground, which is a picture of the map, or one of the boxes (vehicles, people, buildings,
-trees); what it hits nearest it sees. One call renders all cameras of a rig, or of many rigs at once.
+trees); what it hits nearest it sees. One call renders all cameras of a rig.
 Every image is cut into tiles, and a ray is tested with the boxes that show in its tile only.
 """
 

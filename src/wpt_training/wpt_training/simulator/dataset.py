@@ -73,7 +73,7 @@ def _each(
         yield from (_simulate(*job) for job in jobs)
         return
     # Fresh processes: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         futures = [pool.submit(_simulate, *job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -83,7 +83,8 @@ def _each(
             raise
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """One thread a process: the processes already use all cores."""
     import torch
 
     torch.set_num_threads(1)
