@@ -101,10 +101,15 @@ class PolicyTimeout(RuntimeError):
 
 
 class Episode:
-    """Steps a scenario. `log` is filled as it goes; `done` when the route has ended."""
+    """Steps a scenario. `log` is filled as it goes; `done` when the route has ended.
 
-    def __init__(self, scenario: Scenario, policy_name: str) -> None:
+    `sway` rad: slow waves of the steering that the policy has to correct. Demonstrations driven so
+    show how to come back to the lane; the benchmark's routes are driven without.
+    """
+
+    def __init__(self, scenario: Scenario, policy_name: str, sway: float = 0.0) -> None:
         self.scenario = scenario
+        self.sway = sway
         route = scenario.route
         at = route.positions(np.array(scenario.start))
         self.ego = VehicleState(
@@ -169,11 +174,12 @@ class Episode:
 
     def _surface(self) -> Surface:
         slippery = self.scenario.slippery
-        if slippery is None or not slippery[0] <= self._way <= slippery[1]:
+        on_ice = slippery is not None and slippery[0] <= self._way <= slippery[1]
+        if not on_ice and not self.sway:
             return DRY
         # Gusts and ruts: three slow waves, the same for every policy.
-        waves = np.sin(np.array([1.7, 2.9, 4.3]) * self.time + self._phase)
-        return Surface(0.5, float(0.02 * waves.sum()))
+        waves = float(np.sin(np.array([1.7, 2.9, 4.3]) * self.time + self._phase).sum())
+        return Surface(0.5, 0.02 * waves) if on_ice else Surface(1.0, self.sway * waves)
 
     def _record(self) -> None:
         e = self.ego
@@ -304,14 +310,18 @@ Watcher = Callable[[Episode, Array | None], None]
 
 
 def drive_route(
-    scenario: Scenario, policy: Policy, watch: Watcher | None = None, plan_timeout: float = 30.0
+    scenario: Scenario,
+    policy: Policy,
+    watch: Watcher | None = None,
+    plan_timeout: float = 30.0,
+    sway: float = 0.0,
 ) -> RouteLog:
     """Drives a route to its end. `watch` sees every step with the plan that is about to be followed.
 
     A policy that raises, takes longer than `plan_timeout` s or plans NaN ends the route, with the
     cause in the log.
     """
-    episode = Episode(scenario, policy.name)
+    episode = Episode(scenario, policy.name, sway)
     while not episode.done:
         started = time.perf_counter()
         try:

@@ -44,8 +44,9 @@ class _Recorder:
         cameras: tuple[CameraCalibration, ...],
         max_seconds: float,
         progress: Callable[[float], None] | None,
+        every: int,
     ) -> None:
-        self.folder, self.cameras = folder, cameras
+        self.folder, self.cameras, self.every = folder, cameras, every
         self.max_seconds, self.progress = max_seconds, progress
         self.scene: Scene | None = None
         self.map: MapGeometry | None = None
@@ -59,7 +60,7 @@ class _Recorder:
             return
         stamp, ego = stamp_of(episode.time), episode.ego
         self.map = episode.scenario.traffic.map.geometry
-        if not self._rendered:
+        if not self._rendered and len(self.states) % self.every == 0:
             self._render(episode)
         if len(self.states) % ANNOTATED_EVERY == 0:
             boxes = episode.scenario.traffic.boxes()
@@ -103,7 +104,7 @@ class _Recorder:
                 CameraView(
                     int(stamps[i]), camera, StoredImage(self.folder / f"{camera.name}_{i:04d}.jpg"), poses[i]
                 )
-                for i in range(len(states))
+                for i in range(0, len(states), self.every)
             )
             for camera in self.cameras
         )
@@ -125,9 +126,12 @@ def record_route(
     policy: Policy | None = None,
     max_seconds: float = 60.0,
     progress: Callable[[float], None] | None = None,
+    every: int = 1,
+    sway: float = 0.0,
 ) -> tuple[Drive, RouteLog]:
     """Drives a route with the expert (or `policy`) and keeps what the cameras saw in `folder`, unless
-    they are there from an earlier, finished call.
+    they are there from an earlier, finished call. Images are made at `every` n-th step of 0.1 s;
+    `sway` as Episode has it.
 
     Raises DriveError for an unknown route or a folder that cannot be written, and if the policy
     failed.
@@ -136,8 +140,8 @@ def record_route(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DriveError(f"{folder}: {error.strerror}: choose another folder") from None
-    recorder = _Recorder(folder, cameras, max_seconds, progress)
-    log = drive_route(build_route(name), policy or ExpertPolicy(), recorder.watch)
+    recorder = _Recorder(folder, cameras, max_seconds, progress, every)
+    log = drive_route(build_route(name), policy or ExpertPolicy(), recorder.watch, sway=sway)
     if "policy" in log.failure:
         raise DriveError(f"route {name}: {log.failure}")
     (folder / _DONE).write_text(json.dumps({"route": name, "sets": len(recorder.states)}) + "\n")
