@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console()
+# No emoji: "simulated:train:88" is a data source.
+console = Console(emoji=False)
 
 
 @contextmanager
@@ -32,10 +33,10 @@ def clear_errors() -> Iterator[None]:
     from wpt_planner.calibration import CalibrationError
     from wpt_planner.policy_bundle import BundleError
     from wpt_training.drives.frame import DriveError
-    from wpt_training.models.config import ConfigError
+    from wpt_training.models.config import ConfigError, TrainingError
 
     try:
         yield
-    except (BundleError, CalibrationError, ConfigError, DriveError) as error:
+    except (BundleError, CalibrationError, ConfigError, DriveError, TrainingError) as error:
         console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None

@@ -167,4 +167,6 @@ def _valid(outline: Array) -> object:
     import shapely
 
     polygon = shapely.Polygon(outline)
-    return polygon if polygon.is_valid else polygon.buffer(0)
+    polygon = polygon if polygon.is_valid else polygon.buffer(0)
+    shapely.prepare(polygon)  # a hundred times faster on this many points
+    return polygon

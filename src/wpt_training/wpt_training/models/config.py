@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wpt_planner.parameters import NUSCENES_CAMERAS
 from wpt_planner.policy_bundle import BevGrid
+from wpt_training.drives.occupancy import OccupancyGrid
 
 
 class ConfigError(ValueError):
     """A configuration file that cannot be used: file, key and what is wrong."""
+
+
+class TrainingError(RuntimeError):
+    """A run that must not go on: why, and where what it saw lies."""
 
 
 class _Strict(BaseModel):
@@ -65,10 +71,130 @@ class StudentConfig(_Strict):
     planner: PlannerConfig = PlannerConfig()
 
 
+class WorldModelConfig(_Strict):
+    """Eq. 4-7. One token of a state is `merge` x `merge` BEV cells; labels have `upsample` x `upsample`
+    cells a BEV cell, and `cells_z` of height."""
+
+    queue: int = Field(3, ge=1, description="past BEVs that are remembered, the present one included")
+    merge: int = 2
+    channels: int = 128
+    layers: int = 2
+    heads: int = 4
+    feed_forward: int = 256
+    head_channels: int = 64
+    future: int = Field(6, ge=1, le=6, description="states ahead, 0.5 s apart")
+    upsample: int = 4
+    cells_z: int = 4
+    z_min: float = -1.0
+    z_max: float = 3.0
+
+
+class RewardConfig(_Strict):
+    """Eq. 9-14 and 17-23: which rewards there are, what they are computed from, and their weights."""
+
+    imitation: bool = True
+    simulation: list[Literal["nc", "dac", "ep", "ttc", "comfort"]] = ["nc", "dac", "ep", "ttc", "comfort"]
+    source: Literal["wm", "gt"] = Field("wm", description="occupancy of the world model, or the true one")
+    at_inference: bool = Field(True, description="choose by reward; else by the planner's own score")
+    weights: tuple[float, float, float, float] = (0.1, 0.5, 0.5, 1.0)
+    ttc_extension: float = Field(5.0, description="m, Eq. 21; the paper's number is lost")
+    hidden: int = 128
+
+
+class TeacherConfig(_Strict):
+    """Eq. 8: `candidates` plans, refined by `layers` of attention to their own futures."""
+
+    candidates: int = 6
+    layers: int = 1
+    reward: RewardConfig = RewardConfig()
+
+    @property
+    def has_reward(self) -> bool:
+        return self.reward.imitation or bool(self.reward.simulation)
+
+
+class DistillationConfig(_Strict):
+    """Eq. 15-16: weights of the plan-query and of the reward distillation; 0 leaves a part out."""
+
+    query: float = 1.0
+    reward: float = 0.3
+    teacher: Literal["frozen", "beside"] = Field("frozen", description="beside: it trains on as well")
+
+
+class DataConfig(_Strict):
+    """Where training data comes from: a nuScenes folder, a folder of bags, or simulated:ROUTES."""
+
+    train: str = "simulated:train:264"
+    validation: str = "simulated:validation:44"
+    store: str = Field("out/store", description="folder for the packed data")
+    image_height: int = Field(128, description="rows of the packed images; larger ones are reduced")
+    image_width: int = 224
+    clip: int = Field(3, ge=1, description="samples of one drive that are trained on together")
+    workers: int = 2
+
+
+class RecipeConfig(_Strict):
+    """One training run. An epoch sees every sample once, in clips."""
+
+    epochs: float = 4.0
+    batch: int = Field(8, description="clips a step, over all processes and accumulated passes")
+    learning_rate: float = 4e-4
+    backbone_factor: float = Field(0.5, description="of the learning rate, for the image backbone")
+    weight_decay: float = 0.01
+    warm_up: int = Field(100, description="steps")
+    clip_norm: float = 35.0
+    ema: float = Field(0.998, description="decay of the averaged weights; 0: none")
+    accumulate: int = 1
+    camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    checkpoint_seconds: float = 120.0
+
+
+class LossConfig(_Strict):
+    """Weights of the losses' parts."""
+
+    occupancy: float = 1.0
+    future_frames: int = Field(0, description="future frames a step that occupancy is compared in; 0: all")
+    occupied_weight: float = Field(4.0, description="of occupied cells in the cross-entropy")
+    scaling: float = Field(0.2, description="semantic and geometric scaling")
+    lovasz: float = 0.5
+    flow: float = 0.05
+    drivable: float = 0.5
+    plan: float = 1.0
+    score: float = 0.2
+    imitation_reward: float = 0.5
+    simulation_reward: float = 0.5
+
+
 class TrainingConfig(_Strict):
     """One file of config/training."""
 
+    seed: int = 0
+    data: DataConfig = DataConfig()
     student: StudentConfig = StudentConfig()
+    world: WorldModelConfig = WorldModelConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    losses: LossConfig = LossConfig()
+    world_recipe: RecipeConfig = RecipeConfig()
+    teacher_recipe: RecipeConfig = RecipeConfig()
+    baseline_recipe: RecipeConfig = RecipeConfig()
+    student_recipe: RecipeConfig = RecipeConfig()
+
+    def labels(self) -> OccupancyGrid:
+        """The cells that labels are made on."""
+        bev, world = self.student.bev, self.world
+        fine = bev.model_copy(
+            update={
+                "cells_x": bev.cells_x * world.upsample,
+                "cells_y": bev.cells_y * world.upsample,
+                "resolution": bev.resolution / world.upsample,
+            }
+        )
+        return OccupancyGrid(
+            fine, world.cells_z, world.z_min, world.z_max, history=0, future=world.future,
+            interval=self.student.interval,
+        )  # fmt: skip
 
 
 def load_training_config(path: Path) -> TrainingConfig:
@@ -84,3 +210,20 @@ def load_training_config(path: Path) -> TrainingConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+
+
+def with_options(
+    config: TrainingConfig, data: str | None = None, store: Path | None = None, seed: int | None = None
+) -> TrainingConfig:
+    """What a command line says instead."""
+    changed = {}
+    if data is not None:
+        changed["train"] = data
+    if store is not None:
+        changed["store"] = str(store)
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=changed),
+            "seed": config.seed if seed is None else seed,
+        }
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
+from wpt_training.models.attention import Attention, feed_forward
 from wpt_training.models.config import PlannerConfig
 
 UNKNOWN_SPEED = 3.5  # m/s, a slow roll that a guard at standstill accepts too
@@ -15,30 +15,15 @@ UNKNOWN_SPEED = 3.5  # m/s, a slow roll that a guard at standstill accepts too
 class PlanDecoderLayer(nn.Module):
     """Cross-attention to the BEV tokens and a feed-forward, each added and normalised."""
 
-    def __init__(self, channels: int, config: PlannerConfig) -> None:
+    def __init__(self, channels: int, config: PlannerConfig, token_channels: int | None = None) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.query = nn.Linear(channels, channels)
-        self.key_value = nn.Linear(channels, 2 * channels)
-        self.output = nn.Linear(channels, channels)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(channels, config.feed_forward),
-            nn.ReLU(),
-            nn.Linear(config.feed_forward, channels),
-        )
+        self.attention = Attention(channels, config.heads, token_channels)
+        self.feed_forward = feed_forward(channels, config.feed_forward)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """queries (B, K, C), tokens (B, X·Y, C) -> (B, K, C)."""
-        batch, count, channels = queries.shape
-
-        def split(values: Tensor) -> Tensor:
-            return values.view(batch, -1, self.heads, channels // self.heads).transpose(1, 2)
-
-        key, value = self.key_value(tokens).chunk(2, dim=-1)
-        attended = F.scaled_dot_product_attention(split(self.query(queries)), split(key), split(value))
-        attended = attended.transpose(1, 2).reshape(batch, count, channels)
-        queries = self.norms[0](queries + self.output(attended))
+        """queries (B, K, C), tokens (B, S, D) -> (B, K, C)."""
+        queries = self.norms[0](queries + self.attention(queries, tokens))
         return self.norms[1](queries + self.feed_forward(queries))
 
 
@@ -84,10 +69,13 @@ class PlanHead(nn.Module):
 
     def forward(self, queries: Tensor, motion: Tensor) -> Tensor:
         """queries (B, K, C), motion (B, 4) as `ego_velocity` -> trajectories (B, K, 6, 2) in metres."""
-        change = self.mlp(queries).view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
         prior = torch.stack([self.unknown_speed, *[torch.zeros_like(self.unknown_speed)] * 3])
         motion = torch.where(motion[:, 3:] > 0.5, motion, prior)
-        return carried_on(motion, self.times)[:, None] + change
+        return carried_on(motion, self.times)[:, None] + self.change(queries)
+
+    def change(self, queries: Tensor) -> Tensor:
+        """queries (B, K, C) -> how they depart from carrying on (B, K, 6, 2)."""
+        return self.mlp(queries).view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
 
 
 def ego_velocity(ego_motion: Tensor, bev_valid: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""The reward model (Eq. 9-14): how good is a trajectory in the future that it leads to?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wpt_planner.plan_guard import PLAN_STEPS
+from wpt_training.models.config import RewardConfig, WorldModelConfig
+from wpt_training.models.world_model import WorldModel
+from wpt_training.rewards import headings
+
+SIMULATION_REWARDS = ("nc", "dac", "ep", "ttc", "comfort")
+# Around each waypoint the box's middle, its corners' reach ahead, and both sides: m forward, left.
+FOOTPRINT = ((1.4, 0.0), (3.7, 0.0), (7.0, 0.0), (1.4, 1.5), (1.4, -1.5), (3.7, 1.5), (3.7, -1.5))
+LOG_FLOOR = 1e-4
+
+
+class PredictedRewards(NamedTuple):
+    """`imitation` (B, M) logits, to be compared within M; `simulation` (B, M, 5) logits of
+    SIMULATION_REWARDS."""
+
+    imitation: Tensor
+    simulation: Tensor
+
+
+class RewardModel(nn.Module):
+    """Trajectories and their own futures to rewards."""
+
+    footprint: Tensor
+
+    def __init__(self, config: RewardConfig, world: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden
+        self.register_buffer("footprint", torch.tensor(FOOTPRINT), persistent=False)
+        self.place = nn.Linear(world.channels * len(FOOTPRINT), hidden)
+        self.movement = nn.Linear(6, hidden)
+        self.mix = nn.Sequential(
+            nn.Linear(PLAN_STEPS * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.ReLU()
+        )
+        self.imitation = nn.Linear(hidden, 1)
+        self.simulation = nn.Linear(hidden, len(SIMULATION_REWARDS))
+
+    def forward(
+        self, world: WorldModel, trajectories: Tensor, futures: Tensor, motion: Tensor
+    ) -> PredictedRewards:
+        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_velocity`."""
+        batch, count = trajectories.shape[:2]
+        features = self.interaction(world, trajectories.flatten(0, 1), futures.flatten(0, 1), motion)
+        return PredictedRewards(
+            self.imitation(features)[:, 0].view(batch, count),
+            self.simulation(features).view(batch, count, -1),
+        )
+
+    def interaction(self, world: WorldModel, way: Tensor, future: Tensor, motion: Tensor) -> Tensor:
+        """Eq. 9: the future world around each waypoint, and how the ego moves: (B·M, hidden)."""
+        heading = headings(way)
+        cosine, sine = torch.cos(heading)[..., None], torch.sin(heading)[..., None]
+        ahead, left = self.footprint[:, 0], self.footprint[:, 1]
+        around = torch.stack([cosine * ahead - sine * left, sine * ahead + cosine * left], dim=-1)
+        seen = world.sample(future, way[:, :, None] + around).flatten(2)  # (B·M, 6, A·C')
+        steps = torch.diff(way, dim=1, prepend=torch.zeros_like(way[:, :1])) / 5.0
+        speed = motion[:, :1].repeat_interleave(len(way) // len(motion), 0)[:, None]
+        speed = speed.expand(-1, PLAN_STEPS, -1)
+        moved = torch.cat([way / 20.0, steps, heading[..., None], speed / 10.0], dim=-1)
+        return self.mix(F.relu(self.place(seen) + self.movement(moved)).flatten(1))
+
+    def final(self, rewards: PredictedRewards, reference: Tensor | None = None) -> Tensor:
+        """Eq. 14 (B, M). Imitation is a share among all candidates, or among those whose imitation
+        logits (B, M') are the `reference`."""
+        total = torch.logsumexp(rewards.imitation if reference is None else reference, dim=1, keepdim=True)
+        return final_reward(self.config, rewards.imitation - total, rewards.simulation.sigmoid())
+
+
+def final_reward(config: RewardConfig, log_imitation: Tensor, simulation: Tensor) -> Tensor:
+    """Eq. 14 as WoTE has it, on (…) and (…, 5): w₁ log r_im + w₂ log NC + w₃ log DAC +
+    w₄ log(5 TTC + 2 C + 5 EP). Rewards that the configuration leaves out do not count."""
+    weights = config.weights
+    used = dict(zip(SIMULATION_REWARDS, simulation.unbind(-1), strict=True))
+    result = weights[0] * log_imitation if config.imitation else torch.zeros_like(log_imitation)
+    for name, weight in (("nc", weights[1]), ("dac", weights[2])):
+        if name in config.simulation:
+            result = result + weight * used[name].clamp(min=LOG_FLOOR).log()
+    parts = {"ttc": 5.0, "comfort": 2.0, "ep": 5.0}
+    chosen = [factor * used[name] for name, factor in parts.items() if name in config.simulation]
+    if chosen:
+        result = result + weights[3] * torch.stack(chosen).sum(0).clamp(min=LOG_FLOOR).log()
+    return result

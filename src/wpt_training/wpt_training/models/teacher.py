@@ -1,0 +1,143 @@
+"""The teacher (Eq. 8): several plans, each made on the future it leads to, the best by its reward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wpt_planner.plan_guard import PLAN_STEPS
+from wpt_training.models.config import StudentConfig, TeacherConfig
+from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, ego_velocity
+from wpt_training.models.reward_model import PredictedRewards, RewardModel
+from wpt_training.models.world_model import WorldModel
+
+LOOKED_AT = (1, 3, 5)  # predicted states a candidate is planned on: 1, 2, 3 s ahead
+
+
+class TeacherOutput(NamedTuple):
+    """M candidates: `trajectories` and the `proposals` they were refined from (B, M, 6, 2), their
+    `queries` (B, M, C), `scores` (B, M) logits of the planner alone, `futures` (B, M, F, S, C');
+    `rewards` and `final` (B, M), None without a reward model; `best` (B,) index."""
+
+    trajectories: Tensor
+    proposals: Tensor
+    queries: Tensor
+    scores: Tensor
+    futures: Tensor
+    rewards: PredictedRewards | None
+    final: Tensor | None
+    best: Tensor
+
+
+class Teacher(nn.Module):
+    """Plans with a frozen world model, whose perception it sees through. Baseline-T is the same with
+    one candidate and no reward model.
+
+    Candidates start from `anchors` (M, 6, 2): the ways in which experts depart from carrying on.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, student: StudentConfig, config: TeacherConfig, world: WorldModel) -> None:
+        super().__init__()
+        grid, channels = student.bev, student.bev.channels
+        self.config = config
+        self.world = world.requires_grad_(False)
+        planner = student.planner.model_copy(update={"queries": config.candidates})
+        self.plan_decoder = PlanDecoder(
+            channels, grid.cells_x * grid.cells_y, len(student.commands), planner
+        )  # fmt: skip
+        self.register_buffer("anchors", torch.zeros(config.candidates, PLAN_STEPS, 2))
+        self.anchor = nn.Linear(2 * PLAN_STEPS, channels)
+        self.propose = PlanHead(channels)
+        self.foresee = nn.ModuleList(
+            PlanDecoderLayer(channels, planner, world.config.channels) for _ in range(config.layers)
+        )
+        self.refine = PlanHead(channels)
+        self.score = nn.Linear(channels, 1)
+        self.reward = RewardModel(config.reward, world.config) if config.has_reward else None
+
+    def train(self, mode: bool = True) -> Teacher:
+        """The world model stays as it was trained."""
+        super().train(mode)
+        self.world.eval()
+        return self
+
+    def plan(self, queue: Tensor, ego_motion: Tensor, command: Tensor, queue_valid: Tensor) -> TeacherOutput:
+        """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs."""
+        motion = ego_velocity(ego_motion, queue_valid)
+        channels = self.world.grid.channels
+        queries = self.plan_decoder(queue[..., :channels], command, motion)
+        queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)
+        proposals = self.propose(queries, motion) + self.anchors
+        states = self.world.states(queue)
+        futures = self.imagine(states, proposals.detach())
+        queries = self._foresee(queries, futures)
+        trajectories = proposals.detach() + self.refine.change(queries)
+        scores = self.score(queries)[..., 0]
+        if self.reward is None:
+            return TeacherOutput(
+                trajectories, proposals, queries, scores, futures, None, None, scores.argmax(1)
+            )
+        rewards = self.reward(self.world, trajectories, futures, motion)
+        final = self.reward.final(rewards)
+        best = (final if self.config.reward.at_inference else scores).argmax(1)
+        return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
+
+    def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
+        """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""
+        batch, count = ways.shape[:2]
+        repeated = states.repeat_interleave(count, 0)
+        return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
+
+    def judge(
+        self, states: Tensor, way: Tensor, motion: Tensor, reference: Tensor
+    ) -> tuple[PredictedRewards, Tensor]:
+        """The reward of somebody else's plan `way` (B, 6, 2), in the future that it leads to; imitation
+        is weighed against candidates with logits `reference` (B, M). Final reward (B,)."""
+        assert self.reward is not None
+        futures = self.imagine(states, way[:, None])
+        rewards = self.reward(self.world, way[:, None], futures, motion)
+        return rewards, self.reward.final(rewards, reference)[:, 0]
+
+    def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
+        """Eq. 8: every query reads the states that its own proposal leads to."""
+        batch, count = queries.shape[:2]
+        steps = [step for step in LOOKED_AT if step < futures.shape[2]]
+        tokens = futures[:, :, steps].flatten(0, 1).flatten(1, 2)  # (B·M, steps·S, C')
+        own = queries.flatten(0, 1)[:, None]
+        for layer in self.foresee:
+            own = layer(own, tokens)
+        return own[:, 0].unflatten(0, (batch, count))
+
+
+class TeacherPolicy(nn.Module):
+    """What a teacher's bundle exports: the best candidate, and the memory queue as recurrent state."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(
+        self,
+        images: Tensor,
+        camera_valid: Tensor,
+        intrinsics: Tensor,
+        ego_from_camera: Tensor,
+        ego_motion: Tensor,
+        command: Tensor,
+        queue: Tensor,
+        queue_valid: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs as POLICY_INPUTS; the queue is (B, X·Y, queue·C)."""
+        world = self.teacher.world
+        last = queue[..., : world.grid.channels]
+        bev = world.perception(
+            images, camera_valid, intrinsics, ego_from_camera, ego_motion, last, queue_valid
+        )
+        queue = world.remember(bev, queue, ego_motion, queue_valid)
+        output = self.teacher.plan(queue, ego_motion, command, queue_valid)
+        index = output.best[:, None, None, None].expand(-1, 1, *output.trajectories.shape[2:])
+        return output.trajectories.gather(1, index)[:, 0], queue

@@ -1,0 +1,1 @@
+"""Recipes: from drives to trained networks, one file each over one loop."""

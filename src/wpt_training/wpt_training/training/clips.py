@@ -1,0 +1,255 @@
+"""Clips: a few samples of one drive in a row, with the labels of the last one, in batches.
+
+The order of clips is a function of seed and step alone, so that a run that goes on after a kill sees
+what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from wpt_planner.geometry import inverse, yaw_of
+from wpt_training.drives.frame import DriveError
+from wpt_training.drives.occupancy import OccupancyGrid
+from wpt_training.training.store import PackedDrive, read_packed
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(eq=False)
+class Clips:
+    """B clips of T samples; the inputs as POLICY_INPUTS with a T after the B. Not frozen: Fabric moves
+    and casts it.
+
+    `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the last sample:
+    `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid`
+    (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
+    """
+
+    images: Tensor
+    camera_valid: Tensor
+    intrinsics: Tensor
+    ego_from_camera: Tensor
+    ego_motion: Tensor
+    bev_valid: Tensor
+    command: Tensor
+    future: Tensor
+    future_valid: Tensor
+    speed: Tensor
+    occupancy: Tensor
+    flow: Tensor
+    drivable: Tensor
+    labels_valid: Tensor
+    number: Tensor
+
+    def to(self, device: torch.device) -> Clips:
+        return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return int(self.command.shape[1])
+
+    def __len__(self) -> int:
+        return int(self.command.shape[0])
+
+
+class ClipData(Dataset[Clips]):
+    """All clips of T samples that some packed drives hold, by (drive, first sample).
+
+    Without `with_images` the clips hold none: for those who train on cached BEVs. Raises DriveError
+    if no drive is long enough.
+    """
+
+    def __init__(
+        self, root: Path, names: list[str], grid: OccupancyGrid, clip: int, with_images: bool = True
+    ) -> None:
+        self.root, self.names, self.grid, self.clip = root, names, grid, clip
+        self.with_images = with_images
+        self.packed: list[PackedDrive] = []
+        self._images: list[NDArray[np.uint8]] = []
+        for name in names:
+            packed, images = read_packed(root, name)
+            self.packed.append(packed)
+            self._images.append(images)
+        self._first_number = np.cumsum([0, *(len(packed) for packed in self.packed)])
+        self.starts = [
+            (drive, start)
+            for drive, packed in enumerate(self.packed)
+            for start in range(len(packed) - clip + 1)
+            if all(packed.follows(start + k) for k in range(1, clip))
+        ]
+        if not self.starts:
+            raise DriveError(
+                f"{root}: no drive of {len(names)} has {clip} samples in a row: take longer drives or a "
+                "smaller data.clip"
+            )
+
+    @property
+    def samples(self) -> int:
+        return int(self._first_number[-1])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def images(self, drive: int) -> NDArray[np.uint8]:
+        """(S, N, h, w, 3) of a drive, mapped into memory."""
+        return self._images[drive]
+
+    def motion_into(self, drive: int, sample: int) -> tuple[Tensor, Tensor]:
+        """`ego_motion` (1, 4) and `bev_valid` (1,) of a sample whose state comes from the one before."""
+        packed = self.packed[drive]
+        if not packed.follows(sample):
+            return torch.zeros(1, 4), torch.zeros(1)
+        motion, valid = _ego_motion(packed, sample - 1, 2)
+        return torch.from_numpy(motion[1:]), torch.from_numpy(valid[1:])
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Drive and sample of a `Clips.number`."""
+        drive = int(np.searchsorted(self._first_number, number, side="right")) - 1
+        return drive, number - int(self._first_number[drive])
+
+    def order(self, epoch: int, seed: int) -> NDArray[np.int64]:
+        """Indices of clips that together hold every sample of a drive about once, shuffled."""
+        generator = np.random.default_rng([seed, epoch])
+        phases = generator.integers(self.clip, size=len(self.packed))
+        chosen = [
+            index
+            for index, (drive, start) in enumerate(self.starts)
+            if start % self.clip == phases[drive] % max(1, min(self.clip, len(self.packed[drive])))
+        ]
+        return generator.permutation(np.array(chosen or range(len(self.starts)), dtype=np.int64))
+
+    def __getitem__(self, index: int) -> Clips:
+        """One clip, B = 1."""
+        drive, start = self.starts[index]
+        packed, images = self.packed[drive], self._images[drive]
+        chosen = slice(start, start + self.clip)
+        last = start + self.clip - 1
+        motion, valid = _ego_motion(packed, start, self.clip)
+        occupancy, flow = _labels(packed, last, self.grid)
+        cells = self.grid.bev.cells_x * self.grid.bev.cells_y
+        drivable = np.unpackbits(packed.drivable[last], count=cells).astype(bool)
+        values = {
+            "images": images[chosen] if self.with_images else images[chosen, :0],
+            "camera_valid": packed.camera_valid[chosen].astype(np.float32),
+            "intrinsics": packed.intrinsics[chosen],
+            "ego_from_camera": packed.ego_from_camera[chosen],
+            "ego_motion": motion,
+            "bev_valid": valid,
+            "command": packed.command[chosen],
+            "future": packed.future[chosen],
+            "future_valid": packed.future_valid[chosen],
+            "speed": packed.motion[chosen, 0],
+            "occupancy": occupancy,
+            "flow": flow,
+            "drivable": drivable.reshape(self.grid.bev.cells_x, self.grid.bev.cells_y),
+            "labels_valid": packed.labels_valid[last],
+            "number": np.int64(self._first_number[drive] + last),
+        }
+        return Clips(**{name: torch.from_numpy(np.array(value))[None] for name, value in values.items()})
+
+
+def _ego_motion(
+    packed: PackedDrive, start: int, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`ego_motion` (T, 4) and `bev_valid` (T,): the first sample has no past."""
+    motion, valid = np.zeros((count, 4), np.float32), np.zeros(count, np.float32)
+    for k in range(1, count):
+        last_from_ego = inverse(packed.map_from_ego[start + k - 1]) @ packed.map_from_ego[start + k]
+        seconds = (packed.stamps[start + k] - packed.stamps[start + k - 1]) / 1e9
+        motion[k] = [*last_from_ego[:2, 3], yaw_of(last_from_ego), seconds]
+        valid[k] = 1.0
+    return motion, valid
+
+
+def _labels(
+    packed: PackedDrive, index: int, grid: OccupancyGrid
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Occupancy (L, X, Y, Z) and flow (L, 2, X, Y)."""
+    frames = 1 + grid.future
+    shape = (frames, grid.bev.cells_x, grid.bev.cells_y)
+    rows = slice(packed.cell_starts[index], packed.cell_starts[index + 1])
+    cells = packed.cells[rows]
+    occupancy = np.zeros((int(np.prod(shape)), grid.cells_z), np.uint8)
+    occupancy[cells] = packed.classes[rows]
+    flow = np.zeros((frames, 2, shape[1] * shape[2]), np.float32)
+    frame, cell = np.divmod(cells, shape[1] * shape[2])
+    flow[frame, :, cell] = packed.flow[rows]
+    return occupancy.reshape(*shape, grid.cells_z), flow.reshape(frames, 2, *shape[1:])
+
+
+def join(clips: list[Clips]) -> Clips:
+    """Clips of B = 1 to one batch."""
+    return Clips(*(torch.cat([getattr(c, entry.name) for c in clips]) for entry in fields(Clips)))
+
+
+def steps_of(data: ClipData, epochs: float, batch: int) -> int:
+    """Training steps of so many epochs; at least one."""
+    return max(1, round(epochs * len(data.order(0, 0)) / batch))
+
+
+def batches(
+    data: ClipData,
+    batch: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    camera_drop: float = 0.0,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Clips]:
+    """The batches of steps `first_step` to `last_step` of this process; `batch` counts all processes'.
+
+    With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
+    its samples.
+    """
+    share = batch // world_size
+    loader = DataLoader(
+        data,
+        batch_sampler=_step_indices(data, batch, seed, first_step, last_step, rank * share, share),
+        collate_fn=join,
+        num_workers=workers,
+        worker_init_fn=_quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+    for step, clips in enumerate(loader, start=first_step):
+        if camera_drop > 0:
+            drop_cameras(clips, camera_drop, np.random.default_rng([seed, step, rank]))
+        yield clips
+
+
+def drop_cameras(clips: Clips, chance: float, generator: np.random.Generator) -> None:
+    """Blacks out one camera of some clips, as the node masks one that is dead."""
+    cameras = clips.camera_valid.shape[2]
+    for number in range(len(clips)):
+        if cameras > 1 and generator.random() < chance:
+            dead = int(generator.integers(1, cameras))
+            clips.camera_valid[number, :, dead] = 0.0
+            clips.images[number, :, dead] = 0
+
+
+def _step_indices(
+    data: ClipData, batch: int, seed: int, first: int, last: int, offset: int, share: int
+) -> list[list[int]]:
+    """For every step the indices of this process's clips: epochs' orders one after the other."""
+    indices: list[int] = []
+    epoch = 0
+    while len(indices) < last * batch:
+        indices += data.order(epoch, seed).tolist()
+        epoch += 1
+    return [indices[step * batch + offset : step * batch + offset + share] for step in range(first, last)]
+
+
+def _quiet_worker(_: int) -> None:
+    torch.set_num_threads(1)

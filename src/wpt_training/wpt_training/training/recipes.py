@@ -1,0 +1,189 @@
+"""The recipes by name, and what each needs of the others:
+
+world ──> baseline-t            baseline
+      └─> teacher ──> student
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from wpt_training.export import git_revision
+from wpt_training.models.config import ConfigError, RecipeConfig, RewardConfig, TrainingConfig
+from wpt_training.models.student import Student
+from wpt_training.models.teacher import Teacher
+from wpt_training.models.world_model import WorldModel
+from wpt_training.randomness import seed_everything
+from wpt_training.training.bev_cache import BevCache, cached_bevs
+from wpt_training.training.checkpoint import RunState, config_identity, load_weights
+from wpt_training.training.clips import ClipData, Clips, batches, steps_of
+from wpt_training.training.loop import Task, make_fabric, train
+from wpt_training.training.packing import prepare_store
+from wpt_training.training.student import Distillation, StudentTask
+from wpt_training.training.teacher import TeacherTask, anchors_of
+from wpt_training.training.world_model import WorldModelTask
+
+RECIPES = ("world", "baseline-t", "teacher", "baseline", "student")
+_SECTIONS = {
+    "world": ("student", "world", "losses", "world_recipe"),
+    "baseline-t": ("student", "world", "teacher", "losses", "teacher_recipe"),
+    "teacher": ("student", "world", "teacher", "losses", "teacher_recipe"),
+    "baseline": ("student", "losses", "baseline_recipe"),
+    "student": ("student", "world", "teacher", "distillation", "losses", "student_recipe"),
+}
+Progress = Callable[[int, int], None]
+Bar = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where things lie: `out/<recipe>` the runs; world model and teacher may come from elsewhere."""
+
+    out: Path
+    world: Path
+    teacher: Path
+
+    @staticmethod
+    def under(out: Path) -> Runs:
+        return Runs(out, out / "world", out / "teacher")
+
+
+def recipe_config(config: TrainingConfig, name: str) -> RecipeConfig:
+    """The training run of a recipe; both teachers share one."""
+    runs = {
+        "world": config.world_recipe, "baseline-t": config.teacher_recipe, "teacher": config.teacher_recipe,
+        "baseline": config.baseline_recipe, "student": config.student_recipe,
+    }  # fmt: skip
+    if name not in runs:
+        raise ConfigError(f"recipe {name}: unknown; there are {', '.join(RECIPES)} and all")
+    return runs[name]
+
+
+def without_reward(config: TrainingConfig) -> TrainingConfig:
+    """Baseline-T: one candidate, planned on its predicted future, and no reward model."""
+    reward = RewardConfig(imitation=False, simulation=[], at_inference=False)
+    teacher = config.teacher.model_copy(update={"candidates": 1, "reward": reward})
+    return config.model_copy(update={"teacher": teacher})
+
+
+def training_data(
+    config: TrainingConfig, bar: Bar | None = None, with_images: bool = True, split: str = "train"
+) -> ClipData:
+    """Packs what is missing of `split` (train or validation), and opens it. Raises DriveError."""
+    source = config.data.train if split == "train" else config.data.validation
+    size = (config.data.image_height, config.data.image_width)
+    store, grid = Path(config.data.store), config.labels()
+    with _bar(bar, f"packing {source}") as progress:
+        names = prepare_store(source, store, grid, size, os.cpu_count() or 1, progress)
+    return ClipData(store, names, grid, config.data.clip, with_images)
+
+
+def load_world(config: TrainingConfig, folder: Path) -> tuple[WorldModel, str]:
+    """A trained world model, and what its BEVs are filed under. Raises ConfigError."""
+    world = WorldModel(config.student, config.world)
+    state = load_weights(world, folder)
+    return world, f"{config_identity_of(state)}-{state.step}"
+
+
+def config_identity_of(state: RunState) -> str:
+    """Tells apart what trained two checkpoints of one recipe."""
+    return config_identity(state.config, state.data)
+
+
+def load_teacher(config: TrainingConfig, world: WorldModel, folder: Path) -> Teacher:
+    """A trained teacher. Raises ConfigError."""
+    teacher = Teacher(config.student, config.teacher, world)
+    load_weights(teacher, folder)
+    return teacher
+
+
+def run_recipe(
+    name: str,
+    config: TrainingConfig,
+    runs: Runs,
+    strategy: str = "auto",
+    bar: Bar | None = None,
+    folder: Path | None = None,
+) -> RunState:
+    """Trains one recipe into `folder` (default `out/<name>`), going on where a killed run stopped.
+
+    Raises ConfigError, DriveError, TrainingError.
+    """
+    recipe = recipe_config(config, name)
+    if name == "baseline-t":
+        config = without_reward(config)
+    fabric = make_fabric(recipe, strategy)
+    if recipe.batch % (fabric.world_size * recipe.accumulate):
+        raise ConfigError(
+            f"{name}: a batch of {recipe.batch} clips cannot be shared by {fabric.world_size} processes "
+            f"in {recipe.accumulate} parts"
+        )
+    if fabric.global_rank == 0:
+        training_data(config, bar, split="train")
+    fabric.barrier()
+    uses_cache = name in ("teacher", "baseline-t")
+    data = training_data(config, None, with_images=not uses_cache)
+    seed_everything(config.seed)
+    task = _task(name, config, runs, data, fabric, bar)
+    steps = steps_of(data, recipe.epochs, recipe.batch)
+    revision = git_revision(Path(__file__).parent)
+    state = RunState(name, 0, steps, described(config, name), revision, config.data.train)
+
+    def stream(first: int) -> Iterator[Clips]:
+        for clips in batches(
+            data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
+            config.data.workers, fabric.global_rank, fabric.world_size,
+        ):  # fmt: skip
+            yield clips.to(fabric.device)
+
+    with _bar(bar, f"training {name}") as progress:
+        return train(task, stream, recipe, folder or runs.out / name, state, fabric, progress)
+
+
+def described(config: TrainingConfig, name: str) -> dict[str, object]:
+    """What a recipe's result depends on."""
+    content = config.model_dump(mode="json")
+    kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
+    data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
+    return {**kept, "data": data}
+
+
+def _task(
+    name: str, config: TrainingConfig, runs: Runs, data: ClipData, fabric: Fabric, bar: Bar | None
+) -> Task:
+    if name == "world":
+        return WorldModelTask(WorldModel(config.student, config.world), config.losses)
+    if name == "baseline":
+        return StudentTask(Student(config.student), config.losses)
+    world, identity = load_world(config, runs.world)
+    if name == "student":
+        teacher = load_teacher(config, world, runs.teacher)
+        seed_everything(config.seed)  # the baseline's own start
+        student = Student(config.student)
+        cache = _cache(world, identity, data, fabric, bar)
+        return StudentTask(student, config.losses, Distillation(teacher, cache, config.distillation))
+    cache = _cache(world, identity, data, fabric, bar)
+    seed_everything(config.seed)
+    teacher = Teacher(config.student, config.teacher, world)
+    teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
+    return TeacherTask(teacher, cache, config.losses)
+
+
+def _cache(world: WorldModel, identity: str, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:
+    world = world.to(fabric.device)
+    if fabric.global_rank == 0:
+        with _bar(bar, "the world model looks at the data") as progress:
+            cached_bevs(world, identity, data, torch.device(fabric.device), progress)
+    fabric.barrier()
+    return cached_bevs(world, identity, data, torch.device(fabric.device))
+
+
+def _bar(bar: Bar | None, title: str) -> AbstractContextManager[Progress | None]:
+    return nullcontext(None) if bar is None else bar(title)

@@ -1,0 +1,68 @@
+"""Recipe: the world model, pretrained on what the expert's actions led to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wpt_training.losses import drivable_loss, flow_loss, lovasz_loss, occupancy_loss, scaling_loss
+from wpt_training.models.config import LossConfig
+from wpt_training.models.world_model import WorldModel
+from wpt_training.training.clips import Clips
+from wpt_training.training.encode import encode_clips, remember_clips
+from wpt_training.training.loop import StepLoss, Task
+
+STRIDE = 17  # every so many cells enter the losses that sort or sum over all of them
+
+
+class WorldModelTask(Task):
+    """Occupancy, flow and drivable area, now and in the predicted future."""
+
+    trained: WorldModel
+
+    def __init__(self, world: WorldModel, losses: LossConfig) -> None:
+        super().__init__()
+        self.trained, self.losses = world, losses
+
+    def forward(self, clips: Clips) -> StepLoss:
+        world, weights = self.trained, self.losses
+        queue = remember_clips(world, encode_clips(world.perception, clips), clips)
+        states = world.states(queue)
+        future = world.rollout(states, driven_way(clips.future[:, -1], clips.future_valid[:, -1]))
+        states = torch.cat([states[:, :1], future], dim=1)
+        looked_at = self._looked_at(clips)
+        view = world.view(states[:, looked_at])
+        valid = clips.labels_valid[:, looked_at].flatten()
+        target = clips.occupancy[:, looked_at].flatten(0, 1).permute(0, 3, 1, 2).long()  # (B·L', Z, X, Y)
+        parts = {"occupancy": weights.occupancy * occupancy_loss(
+            view.occupancy, target, valid, weights.occupied_weight
+        )}  # fmt: skip
+        # (cells, classes) of every STRIDE-th cell.
+        some = view.occupancy[valid].flatten(2)[..., ::STRIDE].transpose(1, 2).flatten(0, 1).softmax(1)
+        some_target = target[valid].flatten(1)[:, ::STRIDE].flatten()
+        if weights.scaling:
+            parts["scaling"] = weights.scaling * scaling_loss(some, some_target)
+        if weights.lovasz:
+            parts["lovasz"] = weights.lovasz * lovasz_loss(some, some_target)
+        occupied = (target != 0).any(1) & valid[:, None, None]
+        flow = clips.flow[:, looked_at].flatten(0, 1)
+        parts["flow"] = weights.flow * flow_loss(view.flow, flow, occupied)
+        drivable = clips.drivable[:, None].expand(-1, len(looked_at), -1, -1).flatten(0, 1)
+        parts["drivable"] = weights.drivable * drivable_loss(view.drivable, drivable)
+        return StepLoss(torch.stack(list(parts.values())).sum(), parts)
+
+    def _looked_at(self, clips: Clips) -> list[int]:
+        """The present and some of the future frames, other ones for other clips: to look at all of them
+        every time costs more than the whole network."""
+        future = clips.labels_valid.shape[1] - 1
+        count = min(self.losses.future_frames or future, future)
+        first = int(clips.number.sum()) % future
+        return [0, *sorted(1 + (first + future * k // count) % future for k in range(count))]
+
+
+def driven_way(future: Tensor, valid: Tensor) -> Tensor:
+    """The expert's way (B, 6, 2) as an action; after the recording's end (`valid` (B, 6)) it stands."""
+    way = [torch.where(valid[:, :1], future[:, 0], torch.zeros_like(future[:, 0]))]
+    for step in range(1, future.shape[1]):
+        way.append(torch.where(valid[:, step : step + 1], future[:, step], way[-1]))
+    return torch.stack(way, dim=1)
