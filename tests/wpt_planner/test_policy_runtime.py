@@ -51,22 +51,35 @@ def test_a_masked_camera_cannot_change_the_plan(runtime):
     valid = ALL.copy()
     valid[3] = False
     run(runtime, valid=valid)
-    first = runtime._inputs["bev"].clone()
+    first = runtime._pasts[-1].bev.clone()
     fill(runtime)
     runtime.images[3] = 255
     run(runtime, valid=valid)
-    assert np.array_equal(first.numpy(), runtime._inputs["bev"].numpy())
+    assert np.array_equal(first.numpy(), runtime._pasts[-1].bev.numpy())
     fill(runtime)
     runtime.images[3] = 255
     run(runtime)
-    assert not np.array_equal(first.numpy(), runtime._inputs["bev"].numpy())
+    assert not np.array_equal(first.numpy(), runtime._pasts[-1].bev.numpy())
+
+
+def test_the_past_is_a_training_interval_old_however_fast_the_cameras_are(runtime):
+    # 10 Hz, 4 m/s; trained at 2 Hz: from the sixth pass on, the state of 0.5 s ago is the one to use.
+    fill(runtime)
+    for number in range(12):
+        run(runtime, number * SECOND // 10, 0.4 * number)
+        motion = runtime._inputs["ego_motion"][0]
+        back = min(number, 5)
+        assert motion[0] == pytest.approx(0.4 * back, abs=1e-5)
+        assert motion[3] == pytest.approx(0.1 * back, abs=1e-5)
+    # Passes 0, 5 and 10 follow each other.
+    assert len(runtime._pasts) <= 7
 
 
 def test_reset_forgets_the_past(runtime):
     fill(runtime)
     alone = run(runtime).trajectory
     run(runtime, SECOND // 2, 4.0)
-    assert runtime.passes_since_reset == 2
+    assert runtime.passes == 2
     runtime.reset()
     assert np.array_equal(run(runtime, SECOND, 8.0).trajectory, alone)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import zipfile
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,16 @@ GOLDEN_TOLERANCE = {"cpu": 0.01, "cuda": 0.05}  # m; uint8 resizing rounds on th
 
 
 @dataclass(frozen=True)
+class _Past:
+    """A pass's recurrent state, when and where it was made, and how many passes led to it."""
+
+    stamp: int
+    map_from_ego: Array
+    bev: torch.Tensor
+    passes: int
+
+
+@dataclass(frozen=True)
 class PolicyOutput:
     """`trajectory` (6, 2) m in base_link at the reference time; `seconds` the call took."""
 
@@ -52,9 +63,7 @@ class PolicyRuntime:
             raise BundleError(f"device '{device}' asked for, but torch sees no CUDA device: use cpu")
         self.bundle = bundle
         self.device = torch.device(device)
-        self.passes_since_reset = 0
-        self._last_map_from_ego: Array | None = None
-        self._last_stamp = 0
+        self._pasts: deque[_Past] = deque()
         self._inputs: dict[str, torch.Tensor] = {}
         self._host: dict[str, torch.Tensor] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -63,9 +72,14 @@ class PolicyRuntime:
         self._check_golden()
 
     @property
+    def passes(self) -> int:
+        """How many passes, each about one training interval after the other, led to the newest state."""
+        return self._pasts[-1].passes if self._pasts else 0
+
+    @property
     def is_warm(self) -> bool:
         """Whether the recurrent state holds as many passes as the policy was trained with."""
-        return self.passes_since_reset >= self.bundle.manifest.history
+        return self.passes >= self.bundle.manifest.history
 
     def prepare(self, height: int, width: int) -> None:
         """Allocates buffers for images of this size and warms the program up on them."""
@@ -90,8 +104,7 @@ class PolicyRuntime:
 
     def reset(self) -> None:
         """Clears the recurrent state."""
-        self.passes_since_reset = 0
-        self._last_map_from_ego = None
+        self._pasts.clear()
         if "bev" in self._inputs:
             self._inputs["bev"].zero_()
 
@@ -116,25 +129,37 @@ class PolicyRuntime:
         host["ego_from_camera"].numpy()[0] = ego_from_camera
         host["command"][0] = command
         motion = host["ego_motion"].numpy()[0]
-        if self._last_map_from_ego is None:
+        past = self._past(stamp)
+        if past is None:
             motion[:] = 0.0
             host["bev_valid"][0] = 0.0
         else:
-            last_from_ego = inverse(self._last_map_from_ego) @ map_from_ego
-            motion[:2] = last_from_ego[:2, 3]
-            motion[2] = yaw_of(last_from_ego)
-            motion[3] = (stamp - self._last_stamp) / 1e9
+            past_from_ego = inverse(past.map_from_ego) @ map_from_ego
+            motion[:2] = past_from_ego[:2, 3]
+            motion[2] = yaw_of(past_from_ego)
+            motion[3] = (stamp - past.stamp) / 1e9
             host["bev_valid"][0] = 1.0
+            self._inputs["bev"].copy_(past.bev)
         trajectory, next_bev = self._call()
         plan = trajectory[0].to("cpu", torch.float64).numpy()
         if np.all(np.isfinite(plan)):
-            self._inputs["bev"].copy_(next_bev)
-            self._last_map_from_ego, self._last_stamp = map_from_ego, stamp
-            self.passes_since_reset += 1
+            # A graph's output is overwritten by the next pass.
+            kept = next_bev.clone() if self._graph is not None else next_bev
+            self._pasts.append(_Past(stamp, map_from_ego, kept, 1 if past is None else past.passes + 1))
         else:
             # A state that gave NaN once would give it for ever.
             self.reset()
         return PolicyOutput(plan, time.perf_counter() - started)
+
+    def _past(self, stamp: int) -> _Past | None:
+        """The pass nearest to one training interval before `stamp`: a policy that learned at 2 Hz
+        must not be shown its state of 0.1 s ago. Older ones are forgotten."""
+        wanted = stamp - round(self.bundle.manifest.interval * 1e9)
+        while len(self._pasts) > 1 and abs(self._pasts[1].stamp - wanted) <= abs(
+            self._pasts[0].stamp - wanted
+        ):
+            self._pasts.popleft()
+        return self._pasts[0] if self._pasts else None
 
     def _load(self) -> torch.nn.Module:
         path = self.bundle.folder / POLICY_FILE

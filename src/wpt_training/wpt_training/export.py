@@ -19,13 +19,18 @@ from wpt_planner.policy_bundle import (
     POLICY_FILE,
     POLICY_INPUTS,
     SCHEMA_VERSION,
+    BevGrid,
     Manifest,
     PolicyBundle,
     file_sha256,
     open_bundle,
 )
-from wpt_training.models.config import StudentConfig
+from wpt_training.models.config import ConfigError, StudentConfig, TrainingConfig
 from wpt_training.models.image_encoder import ImageEncoder
+from wpt_training.models.student import Student
+from wpt_training.models.teacher import Teacher, TeacherPolicy
+from wpt_training.models.world_model import WorldModel
+from wpt_training.training.checkpoint import load_weights, read_state
 
 GOLDEN_HEIGHT, GOLDEN_WIDTH = 72, 128  # small, so that a bundle stays small
 
@@ -37,17 +42,20 @@ def export_bundle(
     role: Literal["student", "teacher", "baseline"],
     trained: bool,
     training: dict[str, Any],
+    state: BevGrid | None = None,
 ) -> PolicyBundle:
     """Writes the bundle and opens it once, so that what is left on disk is known to be readable.
 
-    `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV).
+    `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV); `state` is the shape of
+    its recurrent BEV, the configuration's if None.
     """
+    state = state or config.bev
     folder.mkdir(parents=True, exist_ok=True)
     policy = copy.deepcopy(policy).eval()
     for module in policy.modules():
         if isinstance(module, ImageEncoder):
             module.fuse()
-    inputs = golden_inputs(config)
+    inputs = golden_inputs(config, state)
     height = torch.export.Dim("height", min=32, max=4096)
     width = torch.export.Dim("width", min=32, max=8192)
     dynamic: tuple[Any, ...] = ({2: height, 3: width}, *([None] * (len(inputs) - 1)))
@@ -67,7 +75,7 @@ def export_bundle(
         history=config.history,
         interval=config.interval,
         horizon=[float(t) for t in PLAN_TIMES],
-        bev=config.bev,
+        bev=state,
         trained=trained,
         training=training,
         files={name: file_sha256(folder / name) for name in (POLICY_FILE, GOLDEN_FILE)},
@@ -76,10 +84,35 @@ def export_bundle(
     return open_bundle(folder)
 
 
-def golden_inputs(config: StudentConfig, seed: int = 0) -> list[Tensor]:
+def export_checkpoint(checkpoint: Path, folder: Path, metrics: dict[str, Any] | None = None) -> PolicyBundle:
+    """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle.
+    Raises ConfigError."""
+    state = read_state(checkpoint)
+    content = {key: value for key, value in state.config.items() if key != "data"}
+    config = TrainingConfig.model_validate(content)
+    training = {
+        "recipe": state.recipe, "config": state.config, "data": state.data, "steps": state.step,
+        "finished": state.finished, "seconds": round(state.seconds), "git_revision": state.git_revision,
+        "metrics": metrics or {},
+    }  # fmt: skip
+    if state.recipe in ("student", "baseline"):
+        student = Student(config.student)
+        load_weights(student, checkpoint)
+        role: Literal["student", "baseline"] = "student" if state.recipe == "student" else "baseline"
+        return export_bundle(student, config.student, folder, role, True, training)
+    if state.recipe not in ("teacher", "baseline-t"):
+        raise ConfigError(f"{checkpoint}: a {state.recipe} model plans nothing: give one that does")
+    teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
+    load_weights(teacher, checkpoint)
+    bev = config.student.bev
+    queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})
+    return export_bundle(TeacherPolicy(teacher), config.student, folder, "teacher", True, training, queue)
+
+
+def golden_inputs(config: StudentConfig, state: BevGrid | None = None, seed: int = 0) -> list[Tensor]:
     """One plausible input of each kind, in the order of POLICY_INPUTS; same seed, same bytes."""
     generator = torch.Generator().manual_seed(seed)
-    cameras, grid = len(config.cameras), config.bev
+    cameras, grid = len(config.cameras), state or config.bev
     coarse = torch.rand(cameras, 3, 6, 8, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(GOLDEN_HEIGHT, GOLDEN_WIDTH), mode="bilinear")
     images = (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -34,19 +34,16 @@ def simulate(
     with clear_errors():
         import time
 
-        from wpt_training.drives.frame import DriveError
         from wpt_training.evaluation.tables import write_json
         from wpt_training.simulator.dataset import simulate_dataset
         from wpt_training.simulator.scenarios import route_names
 
-        parts = size.lower().split("x")
-        if len(parts) != 2 or not all(part.isdigit() and 32 <= int(part) <= 2160 for part in parts):
-            raise DriveError(f"--size {size}: expected HEIGHTxWIDTH of 32 to 2160 pixels, e.g. 128x224")
+        pixels = image_size(size)
         names = route_names(routes)
         started = time.monotonic()
         with progress_bar("routes") as progress:
             count = simulate_dataset(
-                names, out, workers or os.cpu_count() or 1, (int(parts[0]), int(parts[1])), bags, max_seconds,
+                names, out, workers or os.cpu_count() or 1, pixels, bags, max_seconds,
                 progress,
             )  # fmt: skip
         seconds = time.monotonic() - started
@@ -66,3 +63,13 @@ def sheet(
         with progress_bar("scenario types") as progress:
             contact_sheet(out, progress)
         console.print(f"picture: {out}")
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """`HEIGHTxWIDTH` as two numbers. Raises DriveError."""
+    from wpt_training.drives.frame import DriveError
+
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and 32 <= int(part) <= 4096 for part in parts):
+        raise DriveError(f"--size {text}: expected HEIGHTxWIDTH of 32 to 4096 pixels, e.g. 128x224")
+    return int(parts[0]), int(parts[1])

@@ -12,7 +12,10 @@ from wpt_training.commands.console import clear_errors, console
 
 def export(
     folder: Annotated[Path, typer.Argument(help="where the bundle goes")],
-    config: Annotated[Path, typer.Option(help="sizes, a file of config/training")] = Path(
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="folder of a training run, such as out/train/student")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="sizes for --untrained, a file of config/training")] = Path(
         "config/training/tiny.yaml"
     ),
     untrained: Annotated[
@@ -20,14 +23,19 @@ def export(
     ] = False,
     seed: Annotated[int, typer.Option(help="seed of the random weights")] = 0,
 ) -> None:
-    """Exports a student as a policy bundle."""
+    """Exports a training run, or random weights, as a policy bundle."""
     with clear_errors():
         from wpt_training.models.config import ConfigError
 
-        if not untrained:
-            raise ConfigError("there is no trained checkpoint to export yet: give --untrained")
-        bundle = export_untrained(folder, config, seed)
-        console.print(f"{folder}: bundle {bundle}")
+        if untrained == (checkpoint is not None):
+            raise ConfigError("give either --checkpoint with a training run's folder, or --untrained")
+        if checkpoint is not None:
+            from wpt_training.export import export_checkpoint
+
+            identity = export_checkpoint(checkpoint, folder).short_identity
+        else:
+            identity = export_untrained(folder, config, seed)
+        console.print(f"{folder}: bundle {identity}")
 
 
 def export_untrained(folder: Path, config: Path, seed: int = 0) -> str:

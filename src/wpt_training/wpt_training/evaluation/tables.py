@@ -13,7 +13,9 @@ from rich.table import Table
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_planner.stage_latency import StageSummary
 from wpt_training.evaluation.closed_loop import ClosedLoopScores, RouteScore
+from wpt_training.evaluation.forecasting import ForecastingScores
 from wpt_training.evaluation.open_loop import CONVENTIONS, OpenLoopScores, Row
+from wpt_training.evaluation.policy_latency import PolicyLatency
 
 # nuScenes validation, `uniad` convention: L2 (m) and collision (%) at 1, 2, 3 s and their mean.
 PUBLISHED = (
@@ -112,6 +114,31 @@ def print_closed_loop(summary: ClosedLoopScores, scores: Sequence[RouteScore], c
         console.print(f"  {score.name}: {score.driving_score:.1f}: {'; '.join(causes)}", highlight=False)
     if len(worst) > _WORST:
         console.print(f"  … and {len(worst) - _WORST} more without success: --json FILE has all")
+
+
+def print_forecasting(scores: ForecastingScores, console: Console) -> None:
+    table = Table(title=f"Forecasting, {scores.samples} samples: IoU of voxels (%)")
+    table.add_column("")
+    for column in ("now", "future", "weighted"):
+        table.add_column(column, justify="right")
+    table.add_row("movable objects", *_cells((scores.present, scores.future, scores.future_weighted)))
+    table.add_row("  if nothing moved", *_cells((scores.present, scores.unchanged, float("nan"))))
+    for name, (present, future) in scores.by_class.items():
+        table.add_row(f"  {name}", *_cells((present, future, float("nan"))))
+    console.print(table)
+    steps = ", ".join(f"{value:.1f}" for value in scores.by_frame)
+    console.print(f"by frame of 0.5 s: {steps}; flow error {scores.flow_error:.2f} m/s")
+
+
+def print_policy_latency(results: Sequence[PolicyLatency], machine: str, console: Console) -> None:
+    table = Table(title="Policy call, six raw images in, plan out (ms)")
+    table.add_column("policy")
+    for column in ("p50", "p95", "ratio"):
+        table.add_column(column, justify="right")
+    for result in results:
+        table.add_row(result.name, *_cells((result.p50, result.p95, result.p50 / results[0].p50)))
+    console.print(table)
+    console.print(f"machine: {machine}; {results[0].rounds} calls each, in turns")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -213,12 +213,18 @@ def load_training_config(path: Path) -> TrainingConfig:
 
 
 def with_options(
-    config: TrainingConfig, data: str | None = None, store: Path | None = None, seed: int | None = None
+    config: TrainingConfig,
+    data: str | None = None,
+    store: Path | None = None,
+    seed: int | None = None,
+    validation: str | None = None,
 ) -> TrainingConfig:
     """What a command line says instead."""
     changed = {}
     if data is not None:
         changed["train"] = data
+    if validation is not None:
+        changed["validation"] = validation
     if store is not None:
         changed["store"] = str(store)
     return config.model_copy(

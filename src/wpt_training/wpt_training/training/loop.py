@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -115,12 +115,13 @@ class _Run:
             groups = [{"params": [p for p in self.task.parameters() if p.requires_grad]}]
             self.optimizer = fabric.setup_optimizers(_adamw(groups, config))
         else:
-            self.task, self.optimizer = fabric.setup(task, _adamw(groups, config))
+            self.task, optimizers = fabric.setup(task, _adamw(groups, config))
+            self.optimizer: Any = optimizers
         self.bare = task
-        self.parameters = [p for p in self.task.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in self.task.parameters() if p.requires_grad]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer.optimizer if hasattr(self.optimizer, "optimizer") else self.optimizer,
+            self._adamw(),
             lambda step: learning_rate_factor(step, state.steps, config.warm_up),
         )
         self.writer: SummaryWriter | None = None
@@ -166,8 +167,9 @@ class _Run:
             tensors |= {f"ema.{k}": v.clone() for k, v in self._weights(options).items()}
             torch._foreach_copy_(self.parameters, kept)
         optimizer = get_optimizer_state_dict(self._module(), self._adamw(), options=options)
-        for name, moments in optimizer["state"].items():
-            for key, value in moments.items():  # type: ignore[union-attr]
+        moments: dict[str, Any] = optimizer["state"]  # type: ignore[assignment]
+        for name, of_parameter in moments.items():
+            for key, value in of_parameter.items():
                 tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
         if self.fabric.global_rank == 0:
             save_checkpoint(self.folder, tensors, self.state)
@@ -194,7 +196,7 @@ class _Run:
             if name.startswith("optimizer."):
                 _, key, parameter = name.split(".", 2)
                 moments.setdefault(parameter, {})[key] = value
-        stored["state"] = moments  # type: ignore[typeddict-item]
+        stored["state"] = moments  # type: ignore[assignment]
         set_optimizer_state_dict(self._module(), self._adamw(), stored, options=options)
         self.state = found
         for _ in range(found.step):
@@ -204,16 +206,17 @@ class _Run:
         return self.task.module if hasattr(self.task, "module") else self.task
 
     def _adamw(self) -> torch.optim.Optimizer:
+        """What Fabric wrapped."""
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
     def _weights(self, options: StateDictOptions) -> dict[str, Tensor]:
         """Of `trained` alone, without what is frozen elsewhere."""
-        whole = get_model_state_dict(self._module(), options=options)
+        whole: dict[str, Any] = get_model_state_dict(self._module(), options=options)
         prefix = "trained."
         return {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
 
     def _load(self, weights: dict[str, Tensor]) -> None:
-        named = {f"trained.{k}": v for k, v in weights.items()}
+        named: dict[str, Any] = {f"trained.{k}": v for k, v in weights.items()}
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(self._module(), named, options=options)
 
@@ -262,7 +265,8 @@ def _adamw(groups: list[dict[str, object]], config: RecipeConfig) -> torch.optim
 
 def parameter_groups(task: nn.Module, config: RecipeConfig) -> list[dict[str, object]]:
     """The backbone learns `backbone_factor` times as fast as the rest."""
-    backbone, rest = [], []
+    backbone: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             (backbone if ".backbone." in name else rest).append(parameter)

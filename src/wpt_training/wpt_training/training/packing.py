@@ -79,13 +79,16 @@ def drive_names(source: str) -> list[str]:
 
 def _each(jobs: list[tuple[str, str, Path, OccupancyGrid, tuple[int, int]]], workers: int) -> Iterator[None]:
     if workers == 1 or len(jobs) <= 1:
-        yield from (_pack(*job) for job in jobs)
+        for job in jobs:
+            _pack(*job)
+            yield
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         futures = [pool.submit(_pack, *job) for job in jobs]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                future.result()
+                yield
         except DriveError:
             pool.shutdown(cancel_futures=True)
             raise

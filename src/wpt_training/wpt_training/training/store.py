@@ -14,6 +14,7 @@ import json
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -163,7 +164,7 @@ def _pack_images(frame: Frame, target: NDArray[np.uint8]) -> None:
         if view is None:
             target[number] = 0
             continue
-        image = view.image()
+        image: NDArray[Any] = view.image()
         if image.shape[:2] != (height, width):
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         target[number] = image

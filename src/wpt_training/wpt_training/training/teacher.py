@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wpt_planner.policy_bundle import BevGrid
 from wpt_training.losses import (
     imitation_reward_loss,
     nearest_plan_loss,
@@ -117,7 +118,7 @@ def future_occupancy(
     return occupied[:, None, 1:], drivable
 
 
-def teacher_grid(teacher: Teacher):  # type: ignore[no-untyped-def]
+def teacher_grid(teacher: Teacher) -> BevGrid:
     """The cells of the world model's occupancy."""
     grid, scale = teacher.world.grid, teacher.world.config.upsample
     return grid.model_copy(
