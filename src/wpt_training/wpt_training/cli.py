@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from wpt_training.commands import bag, bench, data, demo, evaluate, export, train
+from wpt_training.commands import bag, bench, data, demo, evaluate, export, reproduce, train
 
 app = typer.Typer(
     help="WPT: a camera-only planner, distilled from a teacher that thinks with a world model.",
@@ -17,6 +17,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(demo.demo)
 app.command()(export.export)
+app.command()(reproduce.reproduce)
 app.command()(train.train)
 
 

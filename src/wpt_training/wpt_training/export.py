@@ -84,9 +84,14 @@ def export_bundle(
     return open_bundle(folder)
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, metrics: dict[str, Any] | None = None) -> PolicyBundle:
-    """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle.
-    Raises ConfigError."""
+def export_checkpoint(
+    checkpoint: Path,
+    folder: Path,
+    metrics: dict[str, Any] | None = None,
+    reward_at_inference: bool = True,
+) -> PolicyBundle:
+    """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle; with
+    `reward_at_inference` False a teacher chooses by its planner's own scores. Raises ConfigError."""
     state = read_state(checkpoint)
     content = {key: value for key, value in state.config.items() if key != "data"}
     config = TrainingConfig.model_validate(content)
@@ -104,6 +109,8 @@ def export_checkpoint(checkpoint: Path, folder: Path, metrics: dict[str, Any] | 
         raise ConfigError(f"{checkpoint}: a {state.recipe} model plans nothing: give one that does")
     teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
     load_weights(teacher, checkpoint)
+    if not reward_at_inference:
+        teacher.choose_by_score()
     bev = config.student.bev
     queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})
     return export_bundle(TeacherPolicy(teacher), config.student, folder, "teacher", True, training, queue)

@@ -17,7 +17,7 @@ console = Console(emoji=False)
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A function (done, total) that draws the bar and the time left."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -118,6 +118,7 @@ class DistillationConfig(_Strict):
 
     query: float = 1.0
     reward: float = 0.3
+    simulation: bool = Field(True, description="simulation rewards count too; else imitation alone")
     teacher: Literal["frozen", "beside"] = Field("frozen", description="beside: it trains on as well")
 
 

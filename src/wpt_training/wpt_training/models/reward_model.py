@@ -69,11 +69,14 @@ class RewardModel(nn.Module):
         moved = torch.cat([way / 20.0, steps, heading[..., None], speed / 10.0], dim=-1)
         return self.mix(F.relu(self.place(seen) + self.movement(moved)).flatten(1))
 
-    def final(self, rewards: PredictedRewards, reference: Tensor | None = None) -> Tensor:
+    def final(
+        self, rewards: PredictedRewards, reference: Tensor | None = None, simulation: bool = True
+    ) -> Tensor:
         """Eq. 14 (B, M). Imitation is a share among all candidates, or among those whose imitation
-        logits (B, M') are the `reference`."""
+        logits (B, M') are the `reference`; without `simulation` it alone counts."""
         total = torch.logsumexp(rewards.imitation if reference is None else reference, dim=1, keepdim=True)
-        return final_reward(self.config, rewards.imitation - total, rewards.simulation.sigmoid())
+        config = self.config if simulation else self.config.model_copy(update={"simulation": []})
+        return final_reward(config, rewards.imitation - total, rewards.simulation.sigmoid())
 
 
 def final_reward(config: RewardConfig, log_imitation: Tensor, simulation: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ class Teacher(nn.Module):
         self.refine = PlanHead(channels)
         self.score = nn.Linear(channels, 1)
         self.reward = RewardModel(config.reward, world.config) if config.has_reward else None
+        self.by_reward = config.has_reward and config.reward.at_inference
+
+    def choose_by_score(self) -> None:
+        """Leaves the choice to the planner's own scores, as before there was a reward model."""
+        self.by_reward = False
 
     def train(self, mode: bool = True) -> Teacher:
         """The world model stays as it was trained."""
@@ -83,7 +88,7 @@ class Teacher(nn.Module):
             )
         rewards = self.reward(self.world, trajectories, futures, motion)
         final = self.reward.final(rewards)
-        best = (final if self.config.reward.at_inference else scores).argmax(1)
+        best = (final if self.by_reward else scores).argmax(1)
         return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
@@ -92,15 +97,10 @@ class Teacher(nn.Module):
         repeated = states.repeat_interleave(count, 0)
         return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
 
-    def judge(
-        self, states: Tensor, way: Tensor, motion: Tensor, reference: Tensor
-    ) -> tuple[PredictedRewards, Tensor]:
-        """The reward of somebody else's plan `way` (B, 6, 2), in the future that it leads to; imitation
-        is weighed against candidates with logits `reference` (B, M). Final reward (B,)."""
+    def judge(self, states: Tensor, way: Tensor, motion: Tensor) -> PredictedRewards:
+        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to: rewards with M = 1."""
         assert self.reward is not None
-        futures = self.imagine(states, way[:, None])
-        rewards = self.reward(self.world, way[:, None], futures, motion)
-        return rewards, self.reward.final(rewards, reference)[:, 0]
+        return self.reward(self.world, way[:, None], self.imagine(states, way[:, None]), motion)
 
     def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
         """Eq. 8: every query reads the states that its own proposal leads to."""

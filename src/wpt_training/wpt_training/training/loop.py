@@ -113,10 +113,10 @@ class _Run:
             # FSDP makes parameters anew; the backbone's own learning rate goes with the old ones.
             self.task = fabric.setup_module(task)
             groups = [{"params": [p for p in self.task.parameters() if p.requires_grad]}]
-            self.optimizer = fabric.setup_optimizers(_adamw(groups, config))
+            optimizer: Any = fabric.setup_optimizers(_adamw(groups, config))
         else:
-            self.task, optimizers = fabric.setup(task, _adamw(groups, config))
-            self.optimizer: Any = optimizers
+            self.task, optimizer = fabric.setup(task, _adamw(groups, config))
+        self.optimizer: Any = optimizer
         self.bare = task
         self.parameters: list[Tensor] = [p for p in self.task.parameters() if p.requires_grad]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
@@ -247,7 +247,7 @@ class _Run:
         torch.save(vars(clips), path)
         parts = ", ".join(f"{k} {float(v.detach()):.3g}" for k, v in loss.parts.items())
         raise TrainingError(
-            f"recipe {self.state.recipe}: the loss at step {self.state.step} is {float(loss.total)} "
+            f"recipe {self.state.recipe}: the loss at step {self.state.step} is {loss.total.item()} "
             f"({parts}); the batch is {path}; the last checkpoint is kept"
         )
 

@@ -69,10 +69,12 @@ class StudentTask(Task):
         if config.query:
             query = output.queries[rows, output.best]
             parts["query"] = config.query * policy_distillation_loss(query, student.queries[:, 0])
-        if config.reward and output.rewards is not None and output.final is not None:
+        model = teacher.reward
+        if config.reward and model is not None and output.rewards is not None:
             motion = ego_velocity(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-            states = teacher.world.states(queue)
-            _, final = teacher.judge(states, student.trajectory, motion, output.rewards.imitation.detach())
-            best = output.final[rows, output.best]
-            parts["reward"] = config.reward * reward_distillation_loss(best, final)
+            judged = teacher.judge(teacher.world.states(queue), student.trajectory, motion)
+            best = model.final(output.rewards, None, config.simulation)[rows, output.best]
+            # The student's imitation is weighed against the teacher's candidates.
+            own = model.final(judged, output.rewards.imitation.detach(), config.simulation)[:, 0]
+            parts["reward"] = config.reward * reward_distillation_loss(best, own)
         return parts

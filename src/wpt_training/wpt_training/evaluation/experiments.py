@@ -1,0 +1,179 @@
+"""WPT's tables as experiments: what is trained, what is measured, and where the results lie.
+
+OUT/seed0/<experiment>/checkpoint.*    the training run
+OUT/seed0/<experiment>/open_loop.json  its figures, with what made them
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wpt_training.evaluation.closed_loop import summarise
+from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
+from wpt_training.evaluation.route_runner import evaluate_routes
+from wpt_training.evaluation.tables import write_json
+from wpt_training.export import export_checkpoint
+from wpt_training.models.config import DistillationConfig, RewardConfig, TrainingConfig
+from wpt_training.models.reward_model import SIMULATION_REWARDS
+from wpt_training.simulator.scenarios import route_names
+from wpt_training.training.checkpoint import config_identity, read_state
+from wpt_training.training.clips import ClipData
+from wpt_training.training.recipes import Bar, Runs, run_recipe
+
+Change = Callable[[TrainingConfig], TrainingConfig]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe under a changed configuration; `by_score` has a teacher choose without its rewards."""
+
+    name: str
+    recipe: str
+    change: Change
+    by_score: bool = False
+
+    @property
+    def run(self) -> str:
+        """The folder of the training run; the same network may be measured in two ways."""
+        return self.name.removesuffix(" by score")
+
+
+def _reward(**values: Any) -> Change:
+    def change(config: TrainingConfig) -> TrainingConfig:
+        reward = RewardConfig.model_validate({**config.teacher.reward.model_dump(), **values})
+        return config.model_copy(update={"teacher": config.teacher.model_copy(update={"reward": reward})})
+
+    return change
+
+
+def _distillation(**values: Any) -> Change:
+    def change(config: TrainingConfig) -> TrainingConfig:
+        parts = DistillationConfig.model_validate({**config.distillation.model_dump(), **values})
+        return config.model_copy(update={"distillation": parts})
+
+    return change
+
+
+def _same(config: TrainingConfig) -> TrainingConfig:
+    return config
+
+
+_ALL = list(SIMULATION_REWARDS)
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("baseline", "baseline", _same),
+        Experiment("student", "student", _same),
+        Experiment("baseline-t", "baseline-t", _same),
+        Experiment("teacher", "teacher", _same),
+        Experiment("teacher by score", "teacher", _same, by_score=True),
+        Experiment("teacher imitation", "teacher", _reward(simulation=[])),
+        Experiment("teacher imitation by score", "teacher", _reward(simulation=[]), by_score=True),
+        Experiment("teacher gt-occ", "teacher", _reward(source="gt")),
+        *(
+            Experiment(
+                f"teacher without {name}", "teacher", _reward(simulation=[r for r in _ALL if r != name])
+            )
+            for name in _ALL
+        ),
+        Experiment("student query", "student", _distillation(reward=0.0)),
+        Experiment("student query imitation", "student", _distillation(simulation=False)),
+    )
+}
+# What each table shows; 2 and 7 are closed loop.
+TABLES: dict[int, tuple[str, ...]] = {
+    1: ("baseline", "baseline-t", "student", "teacher"),
+    2: ("baseline", "student", "teacher"),
+    3: ("baseline-t", "teacher imitation by score", "teacher imitation", "teacher by score", "teacher"),
+    4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
+    5: ("teacher gt-occ", "teacher"),
+    6: ("baseline", "student query", "student query imitation", "student"),
+    7: ("baseline", "student", "teacher"),
+    8: ("baseline-t", "teacher", "baseline", "student"),
+    9: ("baseline-t", "teacher by score", "teacher", "baseline", "student"),
+}
+CLOSED_LOOP = (2, 7)
+
+
+def train_experiment(
+    experiment: Experiment,
+    config: TrainingConfig,
+    out: Path,
+    seed: int,
+    strategy: str = "auto",
+    bar: Bar | None = None,
+) -> Path:
+    """Trains what is not trained yet, the world model and the teacher that it needs as well; returns the
+    run's folder."""
+    config = config.model_copy(update={"seed": seed})
+    folder = out / f"seed{seed}"
+    runs = Runs.under(folder)
+    needed = {
+        "student": ("world", "teacher"),
+        "teacher": ("world",),
+        "baseline-t": ("world",),
+        "baseline": (),
+    }
+    for recipe in needed[experiment.recipe]:
+        run_recipe(recipe, config, runs, strategy, bar)
+    target = folder / experiment.run.replace(" ", "-")
+    run_recipe(experiment.recipe, experiment.change(config), runs, strategy, bar, target)
+    return target
+
+
+def open_loop_result(
+    experiment: Experiment, run: Path, data: ClipData, validation: str, bar: Bar
+) -> dict[str, Any]:
+    """The open-loop figures (convention `uniad`) of a run, measured once for a checkpoint."""
+    suffix = "-by-score" if experiment.by_score else ""
+    path = run / f"open_loop{suffix}.json"
+    identity = _made_by(run)
+    if path.is_file():
+        known: dict[str, Any] = json.loads(path.read_text())
+        if known["made_by"] == identity and known["validation"] == validation:
+            return known
+    with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:
+        bundle = export_checkpoint(run, Path(folder) / "bundle", None, not experiment.by_score)
+        scores = score_bundle(bundle.folder, data, experiment.name, None, progress)
+    result = {
+        "experiment": experiment.name, "made_by": identity, "validation": validation,
+        **asdict(scores.row("uniad")),
+    }  # fmt: skip
+    write_json(path, result)
+    return result
+
+
+def closed_loop_result(
+    experiment: Experiment, run: Path, routes: str, out: Path, workers: int, ray: str | None, bar: Bar
+) -> dict[str, Any]:
+    """The closed-loop figures of a run; its finished routes are kept in `out`."""
+    names = route_names(routes)
+    bundle = export_checkpoint(run, run / "bundle", None, not experiment.by_score)
+    with bar(f"{experiment.name}, {len(names)} routes") as progress:
+        scores = evaluate_routes(names, str(bundle.folder), out, workers, ray, None, progress)
+    return {
+        "experiment": experiment.name,
+        "made_by": _made_by(run),
+        "routes": routes,
+        **asdict(summarise(scores)),
+    }
+
+
+def blind_results(data: ClipData, training: ClipData, seed: int) -> list[dict[str, Any]]:
+    """Constant velocity and the ego-status MLP on the same samples."""
+    return [{"experiment": s.name, **asdict(s.row("uniad"))} for s in score_blind(data, training, seed)]
+
+
+def _made_by(run: Path) -> dict[str, Any]:
+    """What a number can be traced to."""
+    state = read_state(run)
+    return {
+        "run": str(run), "recipe": state.recipe, "config": config_identity(state.config, state.data),
+        "seed": state.config["seed"], "git_revision": state.git_revision, "steps": state.step,
+        "seconds": round(state.seconds, 1), "waited": round(state.waited, 1),
+    }  # fmt: skip

@@ -1,0 +1,161 @@
+"""From experiments to the rows of WPT's tables, mean and spread over seeds, beside what was published."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wpt_training.evaluation.experiments import (
+    CLOSED_LOOP,
+    EXPERIMENTS,
+    TABLES,
+    blind_results,
+    closed_loop_result,
+    open_loop_result,
+    train_experiment,
+)
+from wpt_training.evaluation.policy_latency import time_bundles
+from wpt_training.export import export_checkpoint, git_revision
+from wpt_training.models.config import TrainingConfig
+from wpt_training.training.checkpoint import read_state
+from wpt_training.training.recipes import Bar, training_data
+
+TITLES = {
+    1: "Open-loop planning", 2: "Closed loop", 3: "The reward model, in training and at inference",
+    4: "Each simulation reward left out", 5: "Rewards on the true and on the predicted occupancy",
+    6: "Parts of the distillation", 7: "Closed-loop abilities", 8: "Training cost", 9: "Latency",
+}  # fmt: skip
+# Published, nuScenes or Bench2Drive: avg. L2 (m), avg. collision (%); or driving score, success (%).
+PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
+    1: {
+        "baseline": (0.88, 1.06), "baseline-t": (0.72, 0.71), "student": (0.66, 0.24),
+        "teacher": (0.61, 0.11),
+    },
+    2: {"baseline": (65.23, 34.10), "student": (72.61, 45.45), "teacher": (79.23, 54.54)},
+    3: {
+        "baseline-t": (0.72, 0.71), "teacher imitation by score": (0.78, 0.23),
+        "teacher imitation": (0.69, 0.22), "teacher by score": (0.62, 0.14), "teacher": (0.61, 0.11),
+    },
+    5: {"teacher gt-occ": (0.65, 0.11), "teacher": (0.61, 0.11)},
+    6: {
+        "baseline": (0.88, 1.06), "student query": (0.69, 0.86), "student query imitation": (0.68, 0.25),
+        "student": (0.66, 0.24),
+    },
+    7: {"baseline": (39.36,), "student": (49.25,), "teacher": (57.80,)},
+    8: {"baseline-t": (464.0,), "teacher": (248.0,), "baseline": (488.0,), "student": (168.0,)},
+    9: {"baseline-t": (286.0,), "teacher by score": (286.0,), "teacher": (312.0,), "baseline": (64.0,),
+        "student": (64.0,)},
+}  # fmt: skip
+COLUMNS = {
+    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training",), 9: ("latency (ms)",),
+}  # fmt: skip
+OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")
+LATENCY_ROUNDS, LATENCY_SIZE = 60, (900, 1600)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `wpt reproduce` was asked for."""
+
+    tables: Sequence[int]
+    seeds: Sequence[int]
+    config: TrainingConfig
+    config_path: str
+    routes: str
+    out: Path
+    workers: int = 1
+    ray: str | None = None
+    strategy: str = "auto"
+
+
+def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
+    """Trains and measures; the content of reproduce.json: every number with what made it."""
+    names = list(dict.fromkeys(name for table in plan.tables for name in TABLES[table]))
+    validation = training_data(plan.config, bar, split="validation")
+    runs = {
+        (name, seed): train_experiment(EXPERIMENTS[name], plan.config, plan.out, seed, plan.strategy, bar)
+        for seed in plan.seeds
+        for name in names
+    }
+    tables = {number: _rows(plan, number, runs, validation, bar) for number in plan.tables}
+    blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
+    return {
+        "config": plan.config_path,
+        "train": plan.config.data.train,
+        "validation": plan.config.data.validation,
+        "routes": plan.routes,
+        "seeds": list(plan.seeds),
+        "samples": validation.samples,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git_revision": git_revision(Path(__file__).parent),
+        "blind": blind,
+        "tables": {str(number): rows for number, rows in tables.items()},
+    }
+
+
+def columns(number: int) -> tuple[str, ...]:
+    """What a table measures."""
+    return COLUMNS.get(number, OPEN_LOOP_COLUMNS)
+
+
+def _rows(
+    plan: Plan, number: int, runs: dict[tuple[str, int], Path], validation: Any, bar: Bar
+) -> list[dict[str, Any]]:
+    if number == 9:
+        return _latency_rows(plan, runs, bar)
+    rows = []
+    for name in TABLES[number]:
+        results = [_measure(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
+        values = np.array([values for values, _ in results])
+        row = _row(number, name, values)
+        rows.append({**row, "made_by": [origin for _, origin in results]})
+    return rows
+
+
+def _measure(
+    plan: Plan, number: int, name: str, run: Path, validation: Any, bar: Bar
+) -> tuple[tuple[float, ...], Any]:
+    experiment = EXPERIMENTS[name]
+    if number == 8:
+        state = read_state(run)
+        return (state.seconds / 60,), {"run": str(run), "steps": state.step, "epochs_of": state.recipe}
+    if number in CLOSED_LOOP:
+        result = closed_loop_result(
+            experiment, run, plan.routes, plan.out / "routes", plan.workers, plan.ray, bar
+        )  # fmt: skip
+        values = (result["driving_score"], result["success"]) if number == 2 else (result["mean_ability"],)
+        return values, result
+    result = open_loop_result(experiment, run, validation, plan.config.data.validation, bar)
+    return (result["l2"][3], result["collision"][3]), result
+
+
+def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> list[dict[str, Any]]:
+    seed, names = plan.seeds[0], TABLES[9]
+    folders = []
+    for name in names:
+        run = runs[name, seed]
+        target = run / f"bundle-{name.replace(' ', '-')}"
+        folders.append(export_checkpoint(run, target, None, not EXPERIMENTS[name].by_score).folder)
+    with bar("latency") as progress:
+        results = time_bundles(folders, LATENCY_SIZE, LATENCY_ROUNDS, threads=1, progress=progress)
+    return [
+        {**_row(9, name, np.array([[result.p50]])), "made_by": [str(folder)]}
+        for name, folder, result in zip(names, folders, results, strict=True)
+    ]
+
+
+def _row(number: int, name: str, values: np.ndarray) -> dict[str, Any]:
+    """values (seeds, columns)."""
+    return {
+        "name": name,
+        "mean": values.mean(axis=0).tolist(),
+        "spread": values.std(axis=0, ddof=1).tolist() if len(values) > 1 else [0.0] * values.shape[1],
+        "values": values.tolist(),
+        "published": list(PUBLISHED.get(number, {}).get(name, ())),
+    }

@@ -1,0 +1,227 @@
+"""Packed data, clips and the loop: on a small drive that was packed twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from wpt_training.drives.frame import DriveError
+from wpt_training.drives.occupancy import occupancy_labels
+from wpt_training.models.config import (
+    ConfigError,
+    DataConfig,
+    LossConfig,
+    RecipeConfig,
+    RewardConfig,
+    TeacherConfig,
+    TrainingConfig,
+    TrainingError,
+    WorldModelConfig,
+)
+from wpt_training.models.student import Student
+from wpt_training.models.world_model import WorldModel
+from wpt_training.training.bev_cache import cached_bevs
+from wpt_training.training.checkpoint import RunState, load_tensors, load_weights, read_state
+from wpt_training.training.clips import ClipData, batches, drop_cameras, steps_of
+from wpt_training.training.encode import encode_clips
+from wpt_training.training.loop import learning_rate_factor, make_fabric, train
+from wpt_training.training.packing import prepare_store
+from wpt_training.training.recipes import Runs, run_recipe
+from wpt_training.training.store import open_store, pack_drive, packed_names, read_packed
+from wpt_training.training.student import StudentTask
+
+from conftest import HEIGHT, SMALL, WIDTH, rig
+
+QUICK = RecipeConfig(
+    epochs=1, batch=2, learning_rate=1e-3, warm_up=2, camera_drop=0.0, checkpoint_seconds=0.0
+)
+CONFIG = TrainingConfig(
+    data=DataConfig(train="unused", image_height=HEIGHT, image_width=WIDTH, clip=2, workers=0),
+    student=SMALL,
+    world=WorldModelConfig(
+        queue=2, channels=16, layers=1, heads=2, feed_forward=16, head_channels=8, upsample=2, cells_z=2
+    ),
+    teacher=TeacherConfig(candidates=3, reward=RewardConfig(hidden=16)),
+    losses=LossConfig(future_frames=2),
+    world_recipe=QUICK,
+    teacher_recipe=QUICK,
+    baseline_recipe=QUICK,
+    student_recipe=QUICK,
+)
+
+
+@pytest.fixture(scope="module")
+def store(small_drive, tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    grid = CONFIG.labels()
+    open_store(root, grid, (HEIGHT, WIDTH))
+    for name in ("one", "two"):
+        assert pack_drive(dataclasses.replace(small_drive, name=name), root, grid, (HEIGHT, WIDTH))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(store):
+    return ClipData(store, packed_names(store), CONFIG.labels(), 2)
+
+
+def test_a_packed_sample_is_the_frame_it_came_from(store, small_drive):
+    packed, images = read_packed(store, "one")
+    frame = small_drive.frame(10)  # 1.0 s: the third annotation
+    assert packed.stamps[2] == frame.stamp
+    assert np.array_equal(images[2, 3], frame.views[3].image())
+    np.testing.assert_allclose(packed.future[2], frame.future, atol=1e-5)
+    # The side camera fired 5 ms after the anchor: 2.5 cm further on.
+    moved = packed.ego_from_camera[2, 1] - rig()[1].ego_from_camera
+    np.testing.assert_allclose(moved[:3, 3], [0.025, 0, 0], atol=1e-5)
+    truth = packed.truth(2)
+    ahead = truth.boxes[1].centers[0, 0]  # the car, 1 s later: 20 + 5·2 m; the ego at 5 m
+    assert ahead == pytest.approx(25.0, abs=1e-4)
+
+
+def test_labels_come_back_from_the_store_as_they_were(data, small_drive):
+    clips = data[0]
+    drive, sample = data.place(int(clips.number[0]))
+    stamp = int(data.packed[drive].stamps[sample])
+    labels = occupancy_labels(small_drive, stamp, CONFIG.labels())
+    assert np.array_equal(clips.occupancy[0].numpy(), labels.occupancy)
+    assert np.array_equal(clips.drivable[0].numpy(), labels.drivable)
+    flow = np.moveaxis(clips.flow[0].numpy(), 1, -1)
+    np.testing.assert_allclose(flow, labels.flow, atol=0.01)  # half precision
+
+
+def test_a_store_for_other_labels_is_refused(store):
+    other = CONFIG.model_copy(update={"world": CONFIG.world.model_copy(update={"upsample": 4})})
+    with pytest.raises(DriveError, match="bev"):
+        open_store(store, other.labels(), (HEIGHT, WIDTH))
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "holiday.txt").write_text("sun")
+    with pytest.raises(DriveError, match="holds none of"):
+        prepare_store(str(tmp_path / "data"), tmp_path / "store", CONFIG.labels(), (HEIGHT, WIDTH))
+
+
+def test_drives_shorter_than_a_clip_are_refused(store):
+    with pytest.raises(DriveError, match="in a row"):
+        ClipData(store, packed_names(store), CONFIG.labels(), 99)
+
+
+def test_an_epoch_sees_every_sample_about_once(data):
+    order = data.order(0, 3)
+    seen = [start + k for index in order for k in range(2) for start in [data.starts[index][1]]]
+    assert len(seen) == len(set(zip(np.repeat([data.starts[i][0] for i in order], 2), seen, strict=True)))
+    assert data.samples - 4 <= len(seen) <= data.samples
+    assert not np.array_equal(order, data.order(1, 3))
+
+
+def test_batches_from_a_step_on_are_those_of_the_whole_run(data):
+    whole = [clips.number.tolist() for clips in batches(data, 2, 0, 0, 6)]
+    assert [clips.number.tolist() for clips in batches(data, 2, 0, 4, 6)] == whole[4:]
+    # Two processes share a batch.
+    shares = [[c.number.tolist() for c in batches(data, 2, 0, 0, 6, rank=r, world_size=2)] for r in (0, 1)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole
+
+
+def test_the_front_camera_is_never_dropped(data):
+    clips = next(batches(data, 4, 0, 0, 1))
+    drop_cameras(clips, 1.0, np.random.default_rng(0))
+    assert (clips.camera_valid.sum(2) == 5).all()
+    assert (clips.camera_valid[..., 0] == 1).all()
+    assert not clips.images[clips.camera_valid == 0].any()
+
+
+def run(folder, data, steps, state_steps=None):
+    torch.manual_seed(0)
+    task = StudentTask(Student(SMALL), CONFIG.losses)
+    state = RunState("baseline", 0, state_steps or steps, {}, "test", "test")
+
+    def some(first):
+        return batches(data, 2, 0, first, steps)
+
+    return train(task, some, QUICK, folder, state, make_fabric(QUICK))
+
+
+def test_a_killed_run_goes_on_to_the_same_losses(data, tmp_path):
+    run(tmp_path / "whole", data, 8)
+    # Killed after five of eight steps: the batches end early.
+    run(tmp_path / "killed", data, 5, state_steps=8)
+    text = (tmp_path / "killed" / "checkpoint.json").read_text()
+    assert json.loads(text)["step"] == 5
+    broken = tmp_path / "killed"
+    _not_finished(broken)
+    run(broken, data, 8)
+    whole, resumed = load_tensors(tmp_path / "whole"), load_tensors(broken)
+    assert set(whole) == set(resumed)
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _not_finished(folder):
+    from wpt_training.training.checkpoint import save_checkpoint
+
+    state = dataclasses.replace(read_state(folder), finished=False)
+    save_checkpoint(folder, load_tensors(folder), state)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(data, tmp_path):
+    task = StudentTask(Student(SMALL), CONFIG.losses)
+    state = RunState("baseline", 0, 4, {}, "test", "test")
+
+    def poisoned(first):
+        for clips in batches(data, 2, 0, first, 4):
+            clips.future[0, 0, 0, 0] = float("nan")
+            yield clips
+
+    with pytest.raises(TrainingError, match=r"step 0 is nan .*bad_batch_0\.pt"):
+        train(task, poisoned, QUICK, tmp_path, state, make_fabric(QUICK))
+    assert (tmp_path / "bad_batch_0.pt").is_file()
+
+
+def test_a_run_of_another_configuration_is_not_continued(data, tmp_path):
+    run(tmp_path, data, 2)
+    with pytest.raises(TrainingError, match="another steps"):
+        run(tmp_path, data, 3)
+
+
+def test_a_checkpoint_of_another_size_is_refused(data, tmp_path):
+    run(tmp_path, data, 2)
+    with pytest.raises(ConfigError, match="another configuration"):
+        load_weights(WorldModel(SMALL, CONFIG.world), tmp_path)
+    with pytest.raises(ConfigError, match="train it first"):
+        read_state(tmp_path / "nothing")
+
+
+def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
+    factors = [learning_rate_factor(step, 100, 10) for step in (0, 9, 10, 55, 100)]
+    assert factors == pytest.approx([0.1, 1.0, 1.0, 0.505, 0.01])
+
+
+def test_cached_bevs_are_those_of_the_network(data):
+    torch.manual_seed(0)
+    world = WorldModel(SMALL, CONFIG.world).eval()
+    cache = cached_bevs(world, "test", data, torch.device("cpu"))
+    clips = data[0]  # the first clip of a drive: its state starts there, as the cache's does
+    with torch.no_grad():
+        fresh = encode_clips(world.perception, clips)
+    for made, kept in zip(fresh, cache.clip(clips.number, 2, torch.device("cpu")), strict=True):
+        torch.testing.assert_close(kept, made, atol=5e-3, rtol=5e-3)
+
+
+def test_the_whole_chain_trains_every_recipe(store, small_drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"store": str(store)})})
+    runs = Runs.under(tmp_path)
+    for name in ("world", "baseline-t", "teacher", "baseline", "student"):
+        state = run_recipe(name, config, runs)
+        assert state.finished
+        assert state.step == steps_of(ClipData(store, packed_names(store), config.labels(), 2), 1, 2)
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        assert np.isfinite(json.loads(lines[-1])["loss"])
+    parts = json.loads((tmp_path / "student" / "log.jsonl").read_text().splitlines()[-1])
+    assert {"plan", "query", "reward"} <= set(parts)

@@ -1,0 +1,130 @@
+"""World model, teacher and student as networks: what flows where, with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wpt_training.drives.occupancy import CLASSES
+from wpt_training.export import golden_inputs
+from wpt_training.models.config import load_training_config
+from wpt_training.models.student import Student
+from wpt_training.models.teacher import Teacher, TeacherPolicy
+from wpt_training.models.world_model import WorldModel
+
+from conftest import ROOT, SMALL
+from test_training import CONFIG
+
+CELLS = SMALL.bev.cells_x * SMALL.bev.cells_y
+
+
+@pytest.fixture
+def world():
+    torch.manual_seed(0)
+    return WorldModel(SMALL, CONFIG.world).eval()
+
+
+@pytest.fixture
+def teacher(world):
+    teacher = Teacher(SMALL, CONFIG.teacher, world).eval()
+    teacher.anchors.copy_(torch.randn(3, 6, 2))
+    return teacher
+
+
+def queue(batch: int = 2) -> torch.Tensor:
+    return torch.randn(
+        batch, CELLS, CONFIG.world.queue * SMALL.bev.channels, generator=torch.Generator().manual_seed(1)
+    )
+
+
+def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ego motion (4 m in 0.5 s), command, and that there is a past."""
+    return torch.tensor([[4.0, 0.0, 0.0, 0.5]]).repeat(batch, 1), torch.tensor([2] * batch), torch.ones(batch)
+
+
+def test_a_rollout_gives_a_state_per_future_frame_and_depends_on_the_action(world):
+    states = world.states(queue())
+    still, fast = torch.zeros(2, 6, 2), torch.arange(1, 7)[None, :, None] * torch.tensor([5.0, 0.0])
+    futures = world.rollout(states, still)
+    assert futures.shape == (2, 6, 16, 16)  # 4 x 4 tokens of 16 channels
+    assert not torch.allclose(futures, world.rollout(states, fast.expand(2, -1, -1)))
+
+
+def test_a_view_has_classes_heights_and_the_labels_cells(world):
+    view = world.view(world.states(queue()))
+    # 8 x 8 BEV cells, upsample 2; two BEVs in the queue of two samples.
+    assert view.occupancy.shape == (4, len(CLASSES), 2, 16, 16)
+    assert view.flow.shape == (4, 2, 16, 16)
+    assert view.drivable.shape == (4, 16, 16)
+
+
+def test_candidates_futures_are_their_own_and_rolled_out_as_if_alone(teacher):
+    states = teacher.world.states(queue(1))
+    ways = torch.randn(1, 3, 6, 2).cumsum(2)
+    together = teacher.imagine(states, ways)
+    for index in range(3):
+        alone = teacher.imagine(states, ways[:, index : index + 1])
+        torch.testing.assert_close(together[:, index], alone[:, 0], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(together[:, 0], together[:, 1])
+
+
+def test_the_memory_moves_with_the_ego_and_starts_with_the_present(world):
+    bev, past = torch.randn(1, CELLS, 16), torch.zeros(1, CELLS, 32)
+    past[:, 20, :16] = 1.0  # row 20 of 8 x 8: x cell 2, y cell 4
+    # 8 m ahead: a cell. What was in x cell 2 is now in x cell 1.
+    motion = torch.tensor([[8.0, 0.0, 0.0, 0.5]])
+    remembered = world.remember(bev, past, motion, torch.ones(1))
+    assert torch.equal(remembered[..., :16], bev)
+    assert remembered[0, 12, 16:].mean().item() == pytest.approx(1.0, abs=1e-4)
+    assert remembered[0, 20, 16:].abs().max().item() < 1e-4
+    fresh = world.remember(bev, past, motion, torch.zeros(1))
+    assert torch.equal(fresh, bev.repeat(1, 1, 2))
+
+
+def test_sampling_a_state_at_a_tokens_middle_gives_the_token(world):
+    # Tokens of 16 m: token (1, 2) is centred at x = -16 + 1.5·16 = 8, y = -32 + 2.5·16 = 8.
+    states = torch.randn(1, 1, 16, 16)
+    seen = world.sample(states, torch.tensor([[[[8.0, 8.0]]]]))
+    torch.testing.assert_close(seen[0, 0, 0], states[0, 0, 1 * 4 + 2])
+    assert world.sample(states, torch.tensor([[[[500.0, 0.0]]]])).abs().max() == 0
+
+
+def test_the_best_candidate_has_the_highest_final_reward_or_score(teacher):
+    output = teacher.plan(queue(), *inputs()[:2], inputs()[2])
+    assert output.trajectories.shape == (2, 3, 6, 2)
+    assert torch.equal(output.best, output.final.argmax(1))
+    teacher.choose_by_score()
+    again = teacher.plan(queue(), *inputs()[:2], inputs()[2])
+    assert torch.equal(again.best, again.scores.argmax(1))
+
+
+def test_the_world_model_stays_frozen_and_a_judged_plan_gets_a_gradient(teacher):
+    teacher.train()
+    assert not teacher.world.training
+    way = torch.randn(2, 6, 2, requires_grad=True)
+    motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
+    rewards = teacher.judge(teacher.world.states(queue()), way, motion)
+    rewards.simulation.sum().backward()
+    assert way.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.world.parameters())
+
+
+def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):
+    grid = SMALL.bev.model_copy(update={"channels": 32})
+    values = golden_inputs(SMALL, grid)
+    with torch.no_grad():
+        trajectory, state = TeacherPolicy(teacher)(*values)
+    assert trajectory.shape == (1, 6, 2)
+    assert state.shape == (1, CELLS, 32)
+
+
+@pytest.mark.parametrize("size", ["tiny", "smoke"])
+def test_the_sizes_build_and_plan(size):
+    config = load_training_config(ROOT / f"config/training/{size}.yaml")
+    student = Student(config.student).eval()
+    with torch.no_grad():
+        trajectory, bev = student(*golden_inputs(config.student))
+    assert trajectory.shape == (1, 6, 2)
+    assert bev.shape[1] == config.student.bev.cells_x * config.student.bev.cells_y
+    world = WorldModel(config.student, config.world)
+    assert Teacher(config.student, config.teacher, world).reward is not None
