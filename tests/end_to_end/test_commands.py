@@ -15,9 +15,9 @@ from conftest import KEYFRAME, ROOT
 pytestmark = pytest.mark.end_to_end
 
 
-def wpt(*arguments: object, code: int = 0) -> str:
+def wpt(*arguments: object, code: int = 0, timeout: float = 240) -> str:
     result = subprocess.run(
-        [ROOT / "wpt", *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False
+        [ROOT / "wpt", *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
     )
     output = result.stdout + result.stderr
     assert result.returncode == code, output

@@ -118,7 +118,7 @@ def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):
     assert state.shape == (1, CELLS, 32)
 
 
-@pytest.mark.parametrize("size", ["tiny", "smoke"])
+@pytest.mark.parametrize("size", ["tiny", "small", "smoke"])
 def test_the_sizes_build_and_plan(size):
     config = load_training_config(ROOT / f"config/training/{size}.yaml")
     student = Student(config.student).eval()

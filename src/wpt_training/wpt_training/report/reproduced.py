@@ -28,7 +28,8 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         "",
         f"`./wpt reproduce --config {content['config']} --seeds {seeds}`, trained on {content['train']}, "
         f"measured on {content['validation']} ({content['samples']} samples; maps, routes and seeds of their "
-        f"own) and, in closed loop, on {content['routes']}; {content['machine']}; git {content['git_revision']}. "
+        f"own) and, in closed loop, on {content['routes']}; {content['machine']}; "
+        f"git {content['git_revision']}. "
         f"Mean ± spread over {len(content['seeds'])} seed(s). The published figures are of nuScenes and of "
         "Bench2Drive in CARLA: ratios can be compared, values cannot.",
         "",

@@ -1,0 +1,109 @@
+"""The whole chain in its smoke size, as a user types it: data, every recipe, export, evaluation, tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from test_commands import wpt
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
+SMOKE = ROOT / "config/training/smoke.yaml"
+SETTINGS = ("--config", SMOKE, "--store")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the five runs, and the store they were trained on."""
+    folder = tmp_path_factory.mktemp("chain")
+    said = wpt(
+        "train", "all", "--config", SMOKE, "--out", folder / "train", "--store", folder / "store", timeout=400
+    )
+    assert "waiting for data" in said
+    return folder
+
+
+def losses(folder, recipe, part="loss"):
+    lines = (folder / "train" / recipe / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)[part] for line in lines]
+
+
+def test_losses_fall_in_every_recipe(trained):
+    for recipe in ("world", "baseline-t", "teacher", "baseline", "student"):
+        values = losses(trained, recipe)
+        assert min(values[-3:]) < 0.8 * values[0], recipe
+
+
+def test_the_student_beats_constant_velocity_on_routes_it_has_not_seen(trained):
+    figures = trained / "open_loop.json"
+    said = wpt(
+        "evaluate", "open-loop", trained / "train" / "student", *SETTINGS, trained / "store",
+        "--json", figures,
+    )  # fmt: skip
+    assert "ego-status MLP" in said
+    rows = {
+        row["name"]: row for row in json.loads(figures.read_text())["rows"] if row["convention"] == "uniad"
+    }
+    assert rows["student"]["l2"][3] < rows["constant velocity"]["l2"][3]
+
+
+def test_a_trained_bundle_says_what_trained_it(trained):
+    wpt("export", trained / "bundle", "--checkpoint", trained / "train" / "teacher")
+    manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
+    assert manifest["trained"] is True
+    assert manifest["training"]["data"] == "simulated:smoke:10"
+    assert manifest["training"]["config"]["teacher"]["candidates"] == 4
+
+
+def test_forecasting_and_latency_are_measured(trained):
+    said = wpt(
+        "evaluate", "forecasting", trained / "train" / "world", *SETTINGS, trained / "store",
+        "--json", trained / "forecasting.json",
+    )  # fmt: skip
+    assert "movable objects" in said
+    assert 0 <= json.loads((trained / "forecasting.json").read_text())["present"] <= 100
+    said = wpt(
+        "evaluate", "latency", trained / "train" / "student", trained / "train" / "teacher", "--rounds", 10,
+        "--size", "128x224", "--json", trained / "latency.json",
+    )  # fmt: skip
+    student, teacher = json.loads((trained / "latency.json").read_text())["policies"]
+    assert teacher["p50"] > student["p50"]
+
+
+def test_a_table_is_reproduced_from_what_is_trained(trained):
+    runs = trained / "reproduce" / "seed0"
+    runs.mkdir(parents=True)
+    for recipe in ("world", "teacher", "baseline", "student"):
+        shutil.copytree(trained / "train" / recipe, runs / recipe)
+    wpt(
+        "reproduce", "--table", 9, "--table", 8, "--seeds", "0", *SETTINGS, trained / "store",
+        "--out", trained / "reproduce", "--report", trained / "report", timeout=300,
+    )  # fmt: skip
+    page = (trained / "report" / "reproduce.md").read_text()
+    assert "Table 9: Latency" in page
+    assert (trained / "report" / "reproduce_table9.png").is_file()
+    rows = json.loads((trained / "report" / "reproduce.json").read_text())["tables"]["9"]
+    assert [row["published"] for row in rows][-1] == [64.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "wolrd"), "recipe wolrd: unknown"),
+        (("train", "world", "--data", "/nowhere", "--store", "STORE"), "/nowhere: no such folder"),
+        (("train", "student", "--config", "CONFIG"), "world_model: Extra inputs"),
+        (("reproduce", "--table", "12"), "WPT has tables 1 to 9"),
+        (("export", "OUT", "--checkpoint", "/nowhere"), "train it first"),
+        (("evaluate", "latency", "/nowhere"), "train it first"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(arguments, said, tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({"world_model": {"layers": 3}}))
+    named = {"STORE": tmp_path / "store", "CONFIG": wrong, "OUT": tmp_path / "out"}
+    output = " ".join(wpt(*(named.get(a, a) for a in arguments), code=1).split())
+    assert said in output
