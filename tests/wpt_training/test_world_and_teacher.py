@@ -113,8 +113,10 @@ def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):
     grid = SMALL.bev.model_copy(update={"channels": 32})
     values = golden_inputs(SMALL, grid)
     with torch.no_grad():
-        trajectory, state = TeacherPolicy(teacher)(*values)
+        trajectory, state, candidates, rewards = TeacherPolicy(teacher)(*values)
     assert trajectory.shape == (1, 6, 2)
+    assert torch.equal(trajectory[0], candidates[0, rewards[0, :, 6].argmax()])
+    assert rewards[0, :, 0].sum().item() == pytest.approx(1.0, abs=1e-5)
     assert state.shape == (1, CELLS, 32)
 
 

@@ -15,13 +15,22 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
-from wpt_msgs.msg import AgentBox, AgentBoxes, PlannedTrajectory, StageLatency, TrajectoryPoint
+from wpt_msgs.msg import (
+    AgentBox,
+    AgentBoxes,
+    CandidateTrajectories,
+    PlannedTrajectory,
+    RewardBreakdown,
+    StageLatency,
+    TrajectoryPoint,
+)
 
 from wpt_planner.calibration import CalibrationError, CameraCalibration, check_intrinsics
 from wpt_planner.ego_motion import OdometrySample
 from wpt_planner.geometry import Array, quaternion_from_rotation, quaternion_from_yaw
 from wpt_planner.image_decoding import EncodedImage
 from wpt_planner.plan_guard import PLAN_TIMES, STEP_SECONDS
+from wpt_planner.policy_runtime import REWARDS, Candidates
 from wpt_planner.stage_latency import StageSummary
 
 NANOSECONDS = 1_000_000_000
@@ -175,6 +184,37 @@ def path(message: PlannedTrajectory) -> Path:
         elapsed = point.time_from_start.sec * NANOSECONDS + point.time_from_start.nanosec
         poses.append(PoseStamped(header=header(start + elapsed, message.header.frame_id), pose=point.pose))
     return Path(header=message.header, poses=poses)
+
+
+def candidate_trajectories(
+    message: PlannedTrajectory, candidates: Candidates, speed: float
+) -> CandidateTrajectories:
+    """All that the teacher chose from, with `message` as the form of each. Candidates that are not
+    finite are left out."""
+    finite = [i for i, way in enumerate(candidates.trajectories) if np.isfinite(way).all()]
+    final = candidates.rewards[finite, REWARDS.index("final")]
+    plans = [
+        PlannedTrajectory(
+            header=message.header,
+            points=trajectory_points(candidates.trajectories[i], speed),
+            source=PlannedTrajectory.SOURCE_TEACHER,
+            bundle_id=message.bundle_id,
+            latency=message.latency,
+        )
+        for i in finite
+    ]
+    rewards = [
+        RewardBreakdown(
+            **{name: float(value) for name, value in zip(REWARDS, candidates.rewards[i], strict=True)}
+        )
+        for i in finite
+    ]
+    return CandidateTrajectories(
+        header=message.header,
+        candidates=plans,
+        rewards=rewards,
+        selected=int(np.argmax(final)) if finite else 0,
+    )
 
 
 def markers(message: PlannedTrajectory) -> MarkerArray:

@@ -25,7 +25,7 @@ from wpt_planner.image_decoding import (
     reduced_intrinsics,
 )
 from wpt_planner.plan_guard import GuardLimits, PlanGuard
-from wpt_planner.policy_runtime import PolicyRuntime
+from wpt_planner.policy_runtime import Candidates, PolicyRuntime
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PlannedPass:
 
     `trajectory` (6, 2) in base_link at `stamp` (ns). `reason` says why it is not the policy's own
     (empty if it is). `masked` says per camera why the policy was told to ignore it (empty if it was
-    not). `seconds` per stage, as in `stage_latency.STAGES`.
+    not). `seconds` per stage, as in `stage_latency.STAGES`. `candidates` of a teacher.
     """
 
     stamp: int
@@ -44,6 +44,7 @@ class PlannedPass:
     masked: tuple[str, ...]
     warming_up: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    candidates: Candidates | None = None
 
 
 class PassRefused(RuntimeError):
@@ -119,6 +120,7 @@ class PlannerCore:
         seconds["assemble"] = time.perf_counter() - started
         warming_up = not self.runtime.is_warm
         anchor_problem = masked[self.rig.anchor]
+        candidates = None
         if anchor_problem:
             name = self.rig.names[self.rig.anchor]
             guarded = self.guard.fallback(camera_set.stamp, state, f"anchor {name}: {anchor_problem}")
@@ -133,14 +135,16 @@ class PlannerCore:
                 command,
             )
             seconds["policy"] = output.seconds
+            candidates = output.candidates
             started = time.perf_counter()
             guarded = self.guard.accept_or_replace(
                 camera_set.stamp, output.trajectory, state, age + sum(seconds.values())
             )
             seconds["guard"] = time.perf_counter() - started
         return PlannedPass(
-            camera_set.stamp, guarded.trajectory, state, guarded.reason, masked, warming_up, seconds
-        )
+            camera_set.stamp, guarded.trajectory, state, guarded.reason, masked, warming_up, seconds,
+            candidates,
+        )  # fmt: skip
 
     def _reset_after_gap(self, stamp: int) -> None:
         last = self._last_stamp

@@ -25,7 +25,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
-from wpt_msgs.msg import DrivingCommand, PlannedTrajectory, PlannerStatus
+from wpt_msgs.msg import CandidateTrajectories, DrivingCommand, PlannedTrajectory, PlannerStatus
 
 from wpt_planner import messages
 from wpt_planner.calibration import CalibrationError
@@ -166,6 +166,10 @@ class PlannerNode(LifecycleNode):
         )
         self._path_publisher = self.create_lifecycle_publisher(PathMessage, "~/output/path", OUTPUT_QOS)
         self._marker_publisher = self.create_lifecycle_publisher(MarkerArray, "~/output/markers", OUTPUT_QOS)
+        # Only a teacher has any.
+        self._candidate_publisher = self.create_lifecycle_publisher(
+            CandidateTrajectories, "~/output/candidates", OUTPUT_QOS
+        )
 
     def _make_inputs(self) -> None:
         if self.parameters.synchroniser == "message_filters":
@@ -241,6 +245,10 @@ class PlannerNode(LifecycleNode):
             self._trajectory_publisher.publish(message)
             self._path_publisher.publish(messages.path(message))
             self._marker_publisher.publish(messages.markers(message))
+            if planned.candidates is not None:
+                self._candidate_publisher.publish(
+                    messages.candidate_trajectories(message, planned.candidates, planned.state.speed)
+                )
         self._outcome = outcome
         self._publish_status(worker)
 

@@ -28,6 +28,17 @@ from wpt_planner.policy_bundle import (
 
 logger = logging.getLogger(__name__)
 
+# Columns of Candidates.rewards, as wpt_msgs/RewardBreakdown has them.
+REWARDS = (
+    "imitation",
+    "no_collision",
+    "drivable_area",
+    "ego_progress",
+    "time_to_collision",
+    "comfort",
+    "final",
+)
+
 WARM_UP_CALLS = 3  # the second call is slow by design (profiling executor, allocator)
 GOLDEN_TOLERANCE = {"cpu": 0.01, "cuda": 0.05}  # m; uint8 resizing rounds on the CPU only
 
@@ -43,11 +54,21 @@ class _Past:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """`trajectories` (M, 6, 2) m as the plan; `rewards` (M, 7) in the order of REWARDS."""
+
+    trajectories: Array
+    rewards: Array
+
+
+@dataclass(frozen=True)
 class PolicyOutput:
-    """`trajectory` (6, 2) m in base_link at the reference time; `seconds` the call took."""
+    """`trajectory` (6, 2) m in base_link at the reference time; `seconds` the call took. `candidates`
+    is what a teacher chose from, None if the policy tells none."""
 
     trajectory: Array
     seconds: float
+    candidates: Candidates | None = None
 
 
 class PolicyRuntime:
@@ -67,7 +88,7 @@ class PolicyRuntime:
         self._inputs: dict[str, torch.Tensor] = {}
         self._host: dict[str, torch.Tensor] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._outputs: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._outputs: tuple[torch.Tensor, ...] | None = None
         self._module = self._load()
         self._check_golden()
 
@@ -140,7 +161,7 @@ class PolicyRuntime:
             motion[3] = (stamp - past.stamp) / 1e9
             host["bev_valid"][0] = 1.0
             self._inputs["bev"].copy_(past.bev)
-        trajectory, next_bev = self._call()
+        trajectory, next_bev, *more = self._call()
         plan = trajectory[0].to("cpu", torch.float64).numpy()
         if np.all(np.isfinite(plan)):
             # A graph's output is overwritten by the next pass.
@@ -149,7 +170,11 @@ class PolicyRuntime:
         else:
             # A state that gave NaN once would give it for ever.
             self.reset()
-        return PolicyOutput(plan, time.perf_counter() - started)
+        candidates = None
+        if len(more) == 2:
+            trajectories, rewards = (tensor[0].to("cpu", torch.float64).numpy() for tensor in more)
+            candidates = Candidates(trajectories, rewards)
+        return PolicyOutput(plan, time.perf_counter() - started, candidates)
 
     def _past(self, stamp: int) -> _Past | None:
         """The pass nearest to one training interval before `stamp`: a policy that learned at 2 Hz
@@ -201,7 +226,7 @@ class PolicyRuntime:
             else {name: tensor.to(self.device) for name, tensor in self._host.items()}
         )
 
-    def _call(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _call(self) -> tuple[torch.Tensor, ...]:
         if self.device.type != "cpu":
             for name, tensor in self._host.items():
                 if name != "bev":
@@ -212,10 +237,9 @@ class PolicyRuntime:
             return self._outputs
         return self._forward()
 
-    def _forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode():
-            trajectory, next_bev = self._module(*(self._inputs[name] for name in POLICY_INPUTS))
-        return trajectory, next_bev
+            return tuple(self._module(*(self._inputs[name] for name in POLICY_INPUTS)))
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
@@ -238,7 +262,7 @@ class PolicyRuntime:
         with torch.inference_mode():
             inputs = [torch.from_numpy(golden[name]).to(self.device) for name in POLICY_INPUTS]
             try:
-                trajectory, _ = self._module(*inputs)
+                trajectory = self._module(*inputs)[0]
             except RuntimeError as error:
                 cause = str(error).splitlines()[0]
                 raise BundleError(f"{path}: the policy does not run on it: {cause}") from error

@@ -46,7 +46,8 @@ def export_bundle(
 ) -> PolicyBundle:
     """Writes the bundle and opens it once, so that what is left on disk is known to be readable.
 
-    `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV); `state` is the shape of
+    `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV), a teacher its candidates
+    (1, M, 6, 2) and their rewards (1, M, 7) as well; `state` is the shape of
     its recurrent BEV, the configuration's if None.
     """
     state = state or config.bev
@@ -61,7 +62,7 @@ def export_bundle(
     dynamic: tuple[Any, ...] = ({2: height, 3: width}, *([None] * (len(inputs) - 1)))
     with torch.no_grad():
         program = torch.export.export(_Positional(policy), tuple(inputs), dynamic_shapes=(dynamic,))
-        trajectory, _ = program.module()(*inputs)
+        trajectory = program.module()(*inputs)[0]
     torch.export.save(program, folder / POLICY_FILE)
     arrays = {name: value.numpy() for name, value in zip(POLICY_INPUTS, inputs, strict=True)}
     np.savez_compressed(folder / GOLDEN_FILE, trajectory=trajectory.numpy(), **arrays)  # type: ignore[arg-type]
@@ -159,7 +160,7 @@ class _Positional(nn.Module):
         super().__init__()
         self.policy = policy
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.policy(*inputs)
 
 

@@ -68,6 +68,7 @@ class BundlePolicy:
         self._motion = EgoMotion()
         self.scene: Scene | None = None
         self.images: NDArray[np.uint8] | None = None
+        self.candidates: Array | None = None
 
     def plan(self, observation: Observation) -> Array:
         """(6, 2) in base_link. Raises PassRefused."""
@@ -82,6 +83,7 @@ class BundlePolicy:
         planned = self.core.plan(
             CameraSet(stamp, stamp, images), self._calibrations, self._motion, observation.command, 0.0
         )
+        self.candidates = planned.candidates.trajectories if planned.candidates is not None else None
         return planned.trajectory
 
 

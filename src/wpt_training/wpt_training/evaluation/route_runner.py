@@ -40,7 +40,7 @@ def run_route(name: str, policy: str, options: RunOptions) -> RouteScore:
             return score_route(drive_route(scenario, driver, None, options.plan_timeout))
         from wpt_training.report.video import VideoWatcher
 
-        with VideoWatcher(options.video / f"{name.replace('/', '-')}.mp4") as watcher:
+        with VideoWatcher(options.video / f"{name.replace('/', '-')}.mp4", policy=driver) as watcher:
             return score_route(drive_route(scenario, driver, watcher.watch, options.plan_timeout))
     except Exception as error:
         abilities_of(type_name)

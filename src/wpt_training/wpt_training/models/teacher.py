@@ -130,8 +130,9 @@ class TeacherPolicy(nn.Module):
         command: Tensor,
         queue: Tensor,
         queue_valid: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Inputs as POLICY_INPUTS; the queue is (B, X·Y, queue·C)."""
+    ) -> tuple[Tensor, ...]:
+        """Inputs as POLICY_INPUTS; the queue is (B, X·Y, queue·C). Returns trajectory and queue, and with
+        a reward model the candidates (B, M, 6, 2) and their rewards (B, M, 7)."""
         world = self.teacher.world
         last = queue[..., : world.grid.channels]
         bev = world.perception(
@@ -140,4 +141,9 @@ class TeacherPolicy(nn.Module):
         queue = world.remember(bev, queue, ego_motion, queue_valid)
         output = self.teacher.plan(queue, ego_motion, command, queue_valid)
         index = output.best[:, None, None, None].expand(-1, 1, *output.trajectories.shape[2:])
-        return output.trajectories.gather(1, index)[:, 0], queue
+        best = output.trajectories.gather(1, index)[:, 0]
+        if output.rewards is None or output.final is None:
+            return best, queue
+        shares, simulation = output.rewards.imitation.softmax(1), output.rewards.simulation.sigmoid()
+        rewards = torch.cat([shares[..., None], simulation, output.final[..., None]], dim=-1)
+        return best, queue, output.trajectories, rewards

@@ -16,6 +16,7 @@ from wpt_training.evaluation.collision import EGO_LENGTH, EGO_WIDTH, LIDAR_AHEAD
 Picture = NDArray[np.uint8]
 
 PLAN, FALLBACK, EXPERT = (60, 220, 90), (255, 160, 0), (80, 170, 255)  # RGB
+CANDIDATE = (200, 120, 230)
 BOX, DRIVABLE, DIVIDER, RING = (255, 210, 60), (72, 76, 84), (150, 150, 155), (120, 130, 150)
 BACKGROUND = (30, 32, 38)
 LAYOUT = (
@@ -29,11 +30,13 @@ NEAR = 0.3  # m, nearer than this in front of a camera nothing is drawn
 
 @dataclass(frozen=True)
 class DrawnPlan:
-    """`trajectory` (6, 2) in base_link at the frame's stamp; `label` names it, `color` RGB."""
+    """`trajectory` (6, 2) in base_link at the frame's stamp; `label` names it, `color` RGB. A `faint` one
+    is a candidate: a thin line, from above only, and the legend names candidates once."""
 
     trajectory: Array
     label: str
     color: tuple[int, int, int]
+    faint: bool = False
 
 
 def draw_frame(frame: Frame, plans: list[DrawnPlan], title: str) -> Picture:
@@ -50,7 +53,8 @@ def draw_frame(frame: Frame, plans: list[DrawnPlan], title: str) -> Picture:
     band = np.full((34, picture.shape[1], 3), BACKGROUND, np.uint8)
     _text(band, title, (10, 23), 0.55)
     x = picture.shape[1] - 12
-    for plan in reversed(plans):
+    named = {plan.label: plan for plan in plans}
+    for plan in reversed(named.values()):
         width = cv2.getTextSize(plan.label, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
         x -= width + 38
         cv2.line(band, (x, 17), (x + 22, 17), plan.color, 4, cv2.LINE_AA)
@@ -73,7 +77,8 @@ def _camera_tile(frame: Frame, view: CameraView | None, name: str, plans: list[D
         projector.line(tile, ring, RING, 1)
     _draw_boxes(tile, projector, frame.boxes.moved(inverse(frame.map_from_ego)))
     for plan in plans:
-        _draw_ribbon(tile, projector, plan)
+        if not plan.faint:
+            _draw_ribbon(tile, projector, plan)
     _text(tile, name, (8, 20), 0.45)
     return tile
 
@@ -182,10 +187,12 @@ def draw_bev(frame: Frame, plans: list[DrawnPlan], height: int) -> Picture:
         cv2.polylines(canvas, [pixels(corners[:4, :2])], True, BOX, 1, cv2.LINE_AA, shift=4)
         front = np.stack([corners[:4, :2].mean(axis=0), corners[:2, :2].mean(axis=0)])
         cv2.polylines(canvas, [pixels(front)], False, BOX, 1, cv2.LINE_AA, shift=4)
-    for plan in plans:
-        cv2.polylines(
-            canvas, [pixels(smooth_path(plan.trajectory))], False, plan.color, 2, cv2.LINE_AA, shift=4
-        )
+    for plan in sorted(plans, key=lambda plan: not plan.faint):
+        thickness = 1 if plan.faint else 2
+        line = pixels(smooth_path(plan.trajectory))
+        cv2.polylines(canvas, [line], False, plan.color, thickness, cv2.LINE_AA, shift=4)
+        if plan.faint:
+            continue
         for point in pixels(plan.trajectory):
             cv2.circle(canvas, (int(point[0]), int(point[1])), 3 * 16, plan.color, -1, cv2.LINE_AA, shift=4)
     ahead = LIDAR_AHEAD + 0.5

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wpt_planner.geometry import Array, inverse
 from wpt_planner.image_decoding import EncodedImage
 from wpt_training.drives.frame import CameraView, Frame, StoredImage
-from wpt_training.report.pictures import EXPERT, PLAN, DrawnPlan, Picture, draw_frame
-from wpt_training.simulator.episode import Episode
+from wpt_training.report.pictures import CANDIDATE, EXPERT, PLAN, DrawnPlan, Picture, draw_frame
+from wpt_training.simulator.episode import Episode, Policy
 from wpt_training.simulator.recording import stamp_of
 from wpt_training.simulator.rig import simulated_rig
 from wpt_training.simulator.scene import Scene
@@ -43,8 +43,10 @@ class EpisodePainter:
         self.cameras = simulated_rig(*SIZE)
         self._scene: Scene | None = None
 
-    def paint(self, episode: Episode, plan: Array, title: str = "") -> Picture:
-        """(H, W, 3) RGB."""
+    def paint(
+        self, episode: Episode, plan: Array, title: str = "", candidates: Array | None = None
+    ) -> Picture:
+        """(H, W, 3) RGB; `candidates` (M, 6, 2) of a teacher are drawn from above."""
         scenario, ego = episode.scenario, episode.ego
         if self._scene is None or self._scene.scenario is not scenario:
             self._scene = Scene(scenario, self.cameras)
@@ -68,15 +70,23 @@ class EpisodePainter:
             title or f"{scenario.name}, {log.policy}, {episode.time:.1f} s, {log.completion:.0%} of the route"
         )
         title += f"   INFRACTIONS: {said}" if said else ""
-        drawn = [DrawnPlan(route, "route", EXPERT), DrawnPlan(plan, "plan", PLAN)]
+        drawn = [
+            *(
+                DrawnPlan(way, "candidates", CANDIDATE, faint=True)
+                for way in (() if candidates is None else candidates)
+            ),
+            DrawnPlan(route, "route", EXPERT),
+            DrawnPlan(plan, "plan", PLAN),
+        ]
         return draw_frame(frame, drawn, title)
 
 
 class VideoWatcher:
-    """A context manager that writes every `every`-th step of an episode to `path`."""
+    """A context manager that writes every `every`-th step of an episode to `path`, with the
+    candidates of `policy` if it has any."""
 
-    def __init__(self, path: Path, every: int = 1) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int = 1, policy: Policy | None = None) -> None:
+        self.path, self.every, self.policy = path, every, policy
         self._painter = EpisodePainter()
         self._writer = imageio.get_writer(
             path, fps=FRAMES_PER_SECOND / every, codec="libx264", macro_block_size=2, quality=6
@@ -86,7 +96,8 @@ class VideoWatcher:
     def watch(self, episode: Episode, plan: Array | None) -> None:
         """Called before every step, and once with None at the end."""
         if plan is not None and self._count % self.every == 0 and np.isfinite(plan).all():
-            self._writer.append_data(self._painter.paint(episode, plan))
+            candidates = getattr(self.policy, "candidates", None)
+            self._writer.append_data(self._painter.paint(episode, plan, candidates=candidates))
         self._count += 1
 
     def __enter__(self) -> VideoWatcher:
