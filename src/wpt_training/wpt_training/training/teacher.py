@@ -24,7 +24,7 @@ from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import remember_clips
 from wpt_training.training.loop import StepLoss, Task
 
-DECOYS = 2  # trajectories that nobody proposed, so that the reward model knows bad ones too
+DECOYS = 1  # trajectories that nobody proposed, so that the reward model knows bad ones too
 
 
 class TeacherTask(Task):
