@@ -20,9 +20,11 @@ def intrinsics(width: int, height: int) -> np.ndarray:
     return np.tile(k, (6, 1, 1))
 
 
-def run(runtime, stamp=0, x=0.0, valid=ALL):
+def run(runtime, stamp=0, x=0.0, valid=ALL, speed=4.0):
     height, width = runtime.image_size
-    return runtime.run(stamp, planar_matrix(x, 0, 0), valid, intrinsics(width, height), EXTRINSICS, 2)
+    return runtime.run(
+        stamp, planar_matrix(x, 0, 0), speed, 0.1, valid, intrinsics(width, height), EXTRINSICS, 2
+    )
 
 
 def fill(runtime, height=36, width=64, seed=0):
@@ -38,12 +40,13 @@ def test_one_bundle_takes_images_of_any_size(runtime, size):
     assert run(runtime).trajectory.shape == (6, 2)
 
 
-def test_the_second_pass_knows_the_speed_from_the_ego_motion(runtime):
+def test_the_policy_is_told_the_speed_now_and_then(runtime):
     fill(runtime)
-    run(runtime, 0, 0.0)
-    plan = run(runtime, SECOND // 2, 4.0).trajectory
-    # 4 m in 0.5 s: an untrained head carries 8 m/s on.
-    assert plan[1, 0] == pytest.approx(8.0, abs=0.01)
+    plan = run(runtime, 0, 0.0, speed=7.0).trajectory
+    # An untrained head drives straight on, from the first pass on.
+    assert plan[:, 0] == pytest.approx(7.0 * np.arange(1, 7) / 2, abs=0.01)
+    run(runtime, SECOND // 2, 4.0, speed=9.0)
+    assert runtime._inputs["ego_motion"][0].tolist() == pytest.approx([4.0, 0, 0, 0.5, 7.0, 9.0, 0.1])
 
 
 def test_a_masked_camera_cannot_change_the_plan(runtime):

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,7 +6,7 @@ from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.export import golden_inputs
 from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars
 from wpt_training.models.config import ConfigError, load_training_config
-from wpt_training.models.planner import carried_on
+from wpt_training.models.planner import PlanHead, ego_status
 from wpt_training.models.preprocessing import ImagePreprocessing
 from wpt_training.models.sampling import sample_heads
 from wpt_training.models.student import Student
@@ -53,17 +52,23 @@ def test_the_previous_bev_moves_with_the_ego():
     bev = torch.zeros(1, 64, 16)
     bev[0, 4 * 8 + 3] = 1.0
     # The ego drove one cell (8 m) forward: what was in row 4 is now in row 3.
-    moved = encoder.align(bev, torch.tensor([[8.0, 0.0, 0.0, 0.5]]))
+    moved = encoder.align(bev, torch.tensor([[8.0, 0.0, 0.0, 0.5, 16.0, 16.0, 0.0]]))
     assert moved[0, 3 * 8 + 3].mean().item() == pytest.approx(1.0, abs=1e-5)
     assert moved.sum().item() == pytest.approx(16.0, abs=1e-3)
 
 
-def test_constant_turning_follows_a_circle():
-    # 10 m/s and 0.5 rad/s: a circle of 20 m.
-    times = torch.tensor(PLAN_TIMES, dtype=torch.float32)
-    path = carried_on(torch.tensor([[10.0, 0.0, 0.5, 1.0]]), times)[0].numpy()
-    expected = np.stack([20 * np.sin(0.5 * PLAN_TIMES), 20 - 20 * np.cos(0.5 * PLAN_TIMES)], axis=1)
-    assert np.allclose(path, expected, atol=1e-4)
+def test_an_egos_status_is_its_speed_acceleration_and_yaw_rate():
+    # From 4 to 5 m/s in 0.5 s: 2 m/s². Without a past there is no acceleration.
+    motion = torch.tensor([[2.2, 0.1, 0.05, 0.5, 4.0, 5.0, 0.1], [0.0, 0, 0, 0, 5.0, 5.0, 0.1]])
+    status = ego_status(motion, torch.tensor([1.0, 0.0]))
+    assert status.tolist() == [pytest.approx([5.0, 2.0, 0.1, 1.0]), pytest.approx([5.0, 0.0, 0.1, 0.0])]
+
+
+def test_an_untrained_head_drives_straight_on_as_fast_as_now():
+    head, times = PlanHead(16), torch.tensor(PLAN_TIMES, dtype=torch.float32)
+    plan = head(torch.randn(1, 2, 16), torch.tensor([[8.0, 0.0, 0.3, 1.0]]))
+    assert torch.equal(plan[0, 1, :, 0], 8.0 * times)
+    assert plan[..., 1].abs().max() == 0
 
 
 def test_intrinsics_follow_the_resize():

@@ -39,7 +39,11 @@ def queue(batch: int = 2) -> torch.Tensor:
 
 def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ego motion (4 m in 0.5 s), command, and that there is a past."""
-    return torch.tensor([[4.0, 0.0, 0.0, 0.5]]).repeat(batch, 1), torch.tensor([2] * batch), torch.ones(batch)
+    return (
+        torch.tensor([[4.0, 0.0, 0.0, 0.5, 8.0, 8.0, 0.0]]).repeat(batch, 1),
+        torch.tensor([2] * batch),
+        torch.ones(batch),
+    )
 
 
 def test_a_rollout_gives_a_state_per_future_frame_and_depends_on_the_action(world):
@@ -72,7 +76,7 @@ def test_the_memory_moves_with_the_ego_and_starts_with_the_present(world):
     bev, past = torch.randn(1, CELLS, 16), torch.zeros(1, CELLS, 32)
     past[:, 20, :16] = 1.0  # row 20 of 8 x 8: x cell 2, y cell 4
     # 8 m ahead: a cell. What was in x cell 2 is now in x cell 1.
-    motion = torch.tensor([[8.0, 0.0, 0.0, 0.5]])
+    motion = torch.tensor([[8.0, 0.0, 0.0, 0.5, 16.0, 16.0, 0.0]])
     remembered = world.remember(bev, past, motion, torch.ones(1))
     assert torch.equal(remembered[..., :16], bev)
     assert remembered[0, 12, 16:].mean().item() == pytest.approx(1.0, abs=1e-4)

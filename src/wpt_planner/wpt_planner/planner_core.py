@@ -129,6 +129,8 @@ class PlannerCore:
             output = self.runtime.run(
                 camera_set.stamp,
                 state.map_from_ego,
+                state.speed,
+                state.yaw_rate,
                 valid,
                 self._intrinsics,
                 self._ego_from_camera,

@@ -300,7 +300,8 @@ def build_only(parameters: PlannerParameters) -> None:
     poses = np.tile(np.eye(4), (count, 1, 1))
     valid = np.ones(count, bool)
     seconds = [
-        runtime.run(step * 100_000_000, np.eye(4), valid, intrinsics, poses, 0).seconds for step in range(30)
+        runtime.run(step * 100_000_000, np.eye(4), 0.0, 0.0, valid, intrinsics, poses, 0).seconds
+        for step in range(30)
     ]
     p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
     print(

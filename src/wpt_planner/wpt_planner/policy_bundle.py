@@ -26,11 +26,16 @@ POLICY_INPUTS = (
     "camera_valid",  # (1, N) float32, 0: ignore this camera
     "intrinsics",  # (1, N, 3, 3) float32, pixels of the images
     "ego_from_camera",  # (1, N, 4, 4) float32, base_link at the reference time
-    "ego_motion",  # (1, 4) float32: x, y (m), yaw (rad) in the last pass's base_link; seconds since
+    # (1, 7) float32: x, y (m), yaw (rad) in the last pass's base_link; seconds since; speed then and
+    # now (m/s); yaw rate now (rad/s)
+    "ego_motion",
     "command",  # (1,) int64, index into the manifest's commands
     "bev",  # (1, X·Y, C) float32, the last pass's output
     "bev_valid",  # (1,) float32, 0: the recurrent state was cleared
 )
+
+
+EGO_MOTION = 7  # values of the ego's motion
 
 
 class BundleError(RuntimeError):

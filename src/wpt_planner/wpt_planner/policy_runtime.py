@@ -19,6 +19,7 @@ from torch.export.passes import move_to_device_pass
 
 from wpt_planner.geometry import Array, inverse, yaw_of
 from wpt_planner.policy_bundle import (
+    EGO_MOTION,
     GOLDEN_FILE,
     POLICY_FILE,
     POLICY_INPUTS,
@@ -45,10 +46,12 @@ GOLDEN_TOLERANCE = {"cpu": 0.01, "cuda": 0.05}  # m; uint8 resizing rounds on th
 
 @dataclass(frozen=True)
 class _Past:
-    """A pass's recurrent state, when and where it was made, and how many passes led to it."""
+    """A pass's recurrent state, when, where and at which speed it was made, and how many passes led
+    to it."""
 
     stamp: int
     map_from_ego: Array
+    speed: float
     bev: torch.Tensor
     passes: int
 
@@ -133,6 +136,8 @@ class PolicyRuntime:
         self,
         stamp: int,
         map_from_ego: Array,
+        speed: float,
+        yaw_rate: float,
         camera_valid: NDArray[np.bool_],
         intrinsics: Array,
         ego_from_camera: Array,
@@ -140,8 +145,8 @@ class PolicyRuntime:
     ) -> PolicyOutput:
         """One pass on what `images` holds.
 
-        `stamp` ns and `map_from_ego` (4, 4) at the reference time, `camera_valid` (N,),
-        `intrinsics` (N, 3, 3), `ego_from_camera` (N, 4, 4) into base_link at the reference time.
+        `stamp` ns, `map_from_ego` (4, 4), `speed` m/s, `yaw_rate` rad/s at the reference time,
+        `camera_valid` (N,), `intrinsics` (N, 3, 3), `ego_from_camera` (N, 4, 4) into base_link at the reference time.
         """
         started = time.perf_counter()
         host = self._host
@@ -151,14 +156,16 @@ class PolicyRuntime:
         host["command"][0] = command
         motion = host["ego_motion"].numpy()[0]
         past = self._past(stamp)
+        motion[4:] = speed, speed, yaw_rate
         if past is None:
-            motion[:] = 0.0
+            motion[:4] = 0.0
             host["bev_valid"][0] = 0.0
         else:
             past_from_ego = inverse(past.map_from_ego) @ map_from_ego
             motion[:2] = past_from_ego[:2, 3]
             motion[2] = yaw_of(past_from_ego)
             motion[3] = (stamp - past.stamp) / 1e9
+            motion[4] = past.speed
             host["bev_valid"][0] = 1.0
             self._inputs["bev"].copy_(past.bev)
         trajectory, next_bev, *more = self._call()
@@ -166,7 +173,8 @@ class PolicyRuntime:
         if np.all(np.isfinite(plan)):
             # A graph's output is overwritten by the next pass.
             kept = next_bev.clone() if self._graph is not None else next_bev
-            self._pasts.append(_Past(stamp, map_from_ego, kept, 1 if past is None else past.passes + 1))
+            passes = 1 if past is None else past.passes + 1
+            self._pasts.append(_Past(stamp, map_from_ego, speed, kept, passes))
         else:
             # A state that gave NaN once would give it for ever.
             self.reset()
@@ -207,7 +215,7 @@ class PolicyRuntime:
             "camera_valid": ((1, cameras), torch.float32),
             "intrinsics": ((1, cameras, 3, 3), torch.float32),
             "ego_from_camera": ((1, cameras, 4, 4), torch.float32),
-            "ego_motion": ((1, 4), torch.float32),
+            "ego_motion": ((1, EGO_MOTION), torch.float32),
             "command": ((1,), torch.int64),
             "bev": ((1, bev.cells_x * bev.cells_y, bev.channels), torch.float32),
             "bev_valid": ((1,), torch.float32),

@@ -134,7 +134,7 @@ def golden_inputs(config: StudentConfig, state: BevGrid | None = None, seed: int
         torch.ones(1, cameras),
         intrinsics,
         extrinsics[None],
-        torch.tensor([[2.5, 0.05, 0.02, config.interval]]),
+        torch.tensor([[2.5, 0.05, 0.02, config.interval, 4.8, 5.2, 0.04]]),
         torch.tensor([len(config.commands) - 1]),
         torch.randn(1, grid.cells_x * grid.cells_y, grid.channels, generator=generator) * 0.1,
         torch.ones(1),

@@ -58,7 +58,8 @@ def drive_plans(
             valid[missing_camera] = False
             runtime.images[missing_camera] = 0
         output = runtime.run(
-            int(packed.stamps[sample]), packed.map_from_ego[sample], valid, packed.intrinsics[sample],
+            int(packed.stamps[sample]), packed.map_from_ego[sample], float(packed.motion[sample, 0]),
+            float(packed.motion[sample, 2]), valid, packed.intrinsics[sample],
             packed.ego_from_camera[sample], int(packed.command[sample]),
         )  # fmt: skip
         plans.append(output.trajectory)

@@ -61,6 +61,13 @@ def _call(runtime: PolicyRuntime, number: int) -> float:
     pose = np.eye(4)
     pose[0, 3] = number * 0.8
     output = runtime.run(
-        number * 100_000_000, pose, np.ones(cameras, bool), np.tile(intrinsics, (cameras, 1, 1)), poses, 2
+        number * 100_000_000,
+        pose,
+        8.0,
+        0.0,
+        np.ones(cameras, bool),
+        np.tile(intrinsics, (cameras, 1, 1)),
+        poses,
+        2,
     )
     return output.seconds

@@ -223,7 +223,7 @@ class BevEncoder(nn.Module):
         bev_valid: Tensor,
     ) -> Tensor:
         """features (B, N, C, h, w), camera_valid (B, N), intrinsics (B, N, 3, 3) of images of
-        `image_size` (height, width), ego_from_camera (B, N, 4, 4), ego_motion (B, 4),
+        `image_size` (height, width), ego_from_camera (B, N, 4, 4), ego_motion (B, 7),
         bev (B, X·Y, C) of the last pass, bev_valid (B,)."""
         batch, cameras = camera_valid.shape
         locations, visible = project_pillars(

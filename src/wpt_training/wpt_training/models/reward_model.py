@@ -48,7 +48,7 @@ class RewardModel(nn.Module):
     def forward(
         self, world: WorldModel, trajectories: Tensor, futures: Tensor, motion: Tensor
     ) -> PredictedRewards:
-        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_velocity`."""
+        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_status`."""
         batch, count = trajectories.shape[:2]
         features = self.interaction(world, trajectories.flatten(0, 1), futures.flatten(0, 1), motion)
         return PredictedRewards(

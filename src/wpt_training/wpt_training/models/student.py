@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wpt_training.models.config import StudentConfig
 from wpt_training.models.perception import Perception
-from wpt_training.models.planner import PlanDecoder, PlanHead, ego_velocity
+from wpt_training.models.planner import PlanDecoder, PlanHead, ego_status
 
 
 class StudentOutput(NamedTuple):
@@ -54,7 +54,7 @@ class Student(nn.Module):
 
     def plan_on(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> StudentOutput:
         """The plan on the present BEV (B, X·Y, C)."""
-        motion = ego_velocity(ego_motion, bev_valid)
+        motion = ego_status(ego_motion, bev_valid)
         queries = self.plan_decoder(bev, command, motion)  # Eq. 2
         trajectory = self.plan_head(queries, motion)[:, 0]  # Eq. 3
         return StudentOutput(trajectory, bev, queries)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.config import StudentConfig, TeacherConfig
-from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, ego_velocity
+from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, ego_status
 from wpt_training.models.reward_model import PredictedRewards, RewardModel
 from wpt_training.models.world_model import WorldModel
 
@@ -35,7 +35,7 @@ class Teacher(nn.Module):
     """Plans with a frozen world model, whose perception it sees through. Baseline-T is the same with
     one candidate and no reward model.
 
-    Candidates start from `anchors` (M, 6, 2): the ways in which experts depart from carrying on.
+    Candidates start from `anchors` (M, 6, 2): the ways in which experts depart from driving straight on.
     """
 
     anchors: Tensor
@@ -72,7 +72,7 @@ class Teacher(nn.Module):
 
     def plan(self, queue: Tensor, ego_motion: Tensor, command: Tensor, queue_valid: Tensor) -> TeacherOutput:
         """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs."""
-        motion = ego_velocity(ego_motion, queue_valid)
+        motion = ego_status(ego_motion, queue_valid)
         channels = self.world.grid.channels
         queries = self.plan_decoder(queue[..., :channels], command, motion)
         queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)

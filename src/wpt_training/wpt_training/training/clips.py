@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wpt_planner.geometry import inverse, yaw_of
+from wpt_planner.policy_bundle import EGO_MOTION
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.occupancy import OccupancyGrid
 from wpt_training.training.store import PackedDrive, read_packed
@@ -105,10 +106,11 @@ class ClipData(Dataset[Clips]):
         return self._images[drive]
 
     def motion_into(self, drive: int, sample: int) -> tuple[Tensor, Tensor]:
-        """`ego_motion` (1, 4) and `bev_valid` (1,) of a sample whose state comes from the one before."""
+        """`ego_motion` (1, 7) and `bev_valid` (1,) of a sample whose state comes from the one before."""
         packed = self.packed[drive]
         if not packed.follows(sample):
-            return torch.zeros(1, 4), torch.zeros(1)
+            motion, valid = _ego_motion(packed, sample, 1)
+            return torch.from_numpy(motion), torch.from_numpy(valid)
         motion, valid = _ego_motion(packed, sample - 1, 2)
         return torch.from_numpy(motion[1:]), torch.from_numpy(valid[1:])
 
@@ -161,12 +163,14 @@ class ClipData(Dataset[Clips]):
 def _ego_motion(
     packed: PackedDrive, start: int, count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`ego_motion` (T, 4) and `bev_valid` (T,): the first sample has no past."""
-    motion, valid = np.zeros((count, 4), np.float32), np.zeros(count, np.float32)
+    """`ego_motion` (T, 7) and `bev_valid` (T,): the first sample has no past."""
+    motion, valid = np.zeros((count, EGO_MOTION), np.float32), np.zeros(count, np.float32)
+    motion[:, 4:] = packed.motion[start : start + count][:, [0, 0, 2]]
     for k in range(1, count):
         last_from_ego = inverse(packed.map_from_ego[start + k - 1]) @ packed.map_from_ego[start + k]
         seconds = (packed.stamps[start + k] - packed.stamps[start + k - 1]) / 1e9
-        motion[k] = [*last_from_ego[:2, 3], yaw_of(last_from_ego), seconds]
+        motion[k, :4] = [*last_from_ego[:2, 3], yaw_of(last_from_ego), seconds]
+        motion[k, 4] = packed.motion[start + k - 1, 0]
         valid[k] = 1.0
     return motion, valid
 

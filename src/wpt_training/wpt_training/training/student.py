@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wpt_training.losses import plan_loss, policy_distillation_loss, reward_distillation_loss
 from wpt_training.models.config import DistillationConfig, LossConfig
-from wpt_training.models.planner import ego_velocity
+from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student, StudentOutput
 from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
@@ -71,7 +71,7 @@ class StudentTask(Task):
             parts["query"] = config.query * policy_distillation_loss(query, student.queries[:, 0])
         model = teacher.reward
         if config.reward and model is not None and output.rewards is not None:
-            motion = ego_velocity(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
+            motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
             judged = teacher.judge(teacher.world.states(queue), student.trajectory, motion)
             best = model.final(output.rewards, None, config.simulation)[rows, output.best]
             # The student's imitation is weighed against the teacher's candidates.

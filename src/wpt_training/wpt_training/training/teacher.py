@@ -15,7 +15,7 @@ from wpt_training.losses import (
     simulation_reward_loss,
 )
 from wpt_training.models.config import LossConfig
-from wpt_training.models.planner import carried_on, ego_velocity
+from wpt_training.models.planner import ego_status, straight_on
 from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.models.teacher import Teacher, TeacherOutput
 from wpt_training.rewards import imitation_target, simulation_rewards
@@ -79,7 +79,7 @@ def _reward_losses(
 ) -> dict[str, Tensor]:
     assert teacher.reward is not None
     config = teacher.config.reward
-    motion = ego_velocity(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
+    motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
     decoys = _decoys(teacher, output, motion)
     states = teacher.world.states(queue)
     ways = torch.cat([output.trajectories.detach(), decoys], dim=1)
@@ -145,18 +145,15 @@ def _decoys(teacher: Teacher, output: TeacherOutput, motion: Tensor) -> Tensor:
 
 
 def anchors_of(data: ClipData, count: int, seed: int) -> Tensor:
-    """How experts depart from carrying on: centres (M, 6, 2) of k-means over all samples with a whole
+    """How experts depart from driving straight on: centres (M, 6, 2) of k-means over all samples with a whole
     future, ordered by how common they are."""
     from sklearn.cluster import KMeans
 
     changes: list[NDArray[np.float32]] = []
     for packed in data.packed:
         rows = np.flatnonzero(packed.future_valid.all(axis=1))
-        motion = np.column_stack(
-            [packed.motion[rows, 0], np.zeros(len(rows)), packed.motion[rows, 2], np.ones(len(rows))]
-        )
-        times = torch.arange(1, 7) * 0.5
-        straight = carried_on(torch.from_numpy(motion).float(), times).numpy()
+        speed = torch.from_numpy(packed.motion[rows, :1])
+        straight = straight_on(speed, torch.arange(1, 7) * 0.5).numpy()
         changes.append(packed.future[rows] - straight)
     table = np.concatenate(changes).reshape(-1, 12)
     if count == 1:
