@@ -1,6 +1,6 @@
 """The planner node, and beside it the teacher for debugging if a teacher's bundle is given.
 
-ros2 launch wpt_planner planner.launch.py bundle:=/path/to/bundle
+ros2 launch wpt_planner planner.launch.py teacher:=teacher
 """
 
 from launch.actions import DeclareLaunchArgument
@@ -16,7 +16,11 @@ from launch import LaunchDescription
 def generate_launch_description() -> LaunchDescription:
     default_parameters = PathJoinSubstitution([FindPackageShare("wpt_planner"), "config", "planner.yaml"])
     arguments = [
-        DeclareLaunchArgument("bundle", description="folder of the policy bundle to drive with"),
+        DeclareLaunchArgument(
+            "bundle",
+            default_value="student",
+            description="folder of a policy bundle, or student, teacher, baseline: those that come along",
+        ),
         DeclareLaunchArgument(
             "params_file", default_value=default_parameters, description="parameters of the planner"
         ),
@@ -25,7 +29,7 @@ def generate_launch_description() -> LaunchDescription:
         ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
         DeclareLaunchArgument(
-            "teacher", default_value="", description="folder of a teacher's bundle, run beside it to debug"
+            "teacher", default_value="", description="a teacher's bundle, or teacher, run beside it to debug"
         ),
         DeclareLaunchArgument(
             "autostart", default_value="true", description="configure and activate without a manager"

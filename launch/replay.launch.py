@@ -16,7 +16,11 @@ from launch import LaunchDescription
 def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("wpt_planner")
     arguments = [
-        DeclareLaunchArgument("bundle", description="folder of the policy bundle"),
+        DeclareLaunchArgument(
+            "bundle",
+            default_value="student",
+            description="folder of a policy bundle, or student, teacher, baseline: those that come along",
+        ),
         DeclareLaunchArgument(
             "source", default_value="simulated", description="nuScenes DIR[:SCENE], a bag, simulated[:SEED]"
         ),

@@ -17,7 +17,11 @@ from launch import LaunchDescription
 def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("wpt_planner")
     arguments = [
-        DeclareLaunchArgument("bundle", description="folder of the policy bundle"),
+        DeclareLaunchArgument(
+            "bundle",
+            default_value="student",
+            description="folder of a policy bundle, or student, teacher, baseline: those that come along",
+        ),
         DeclareLaunchArgument(
             "routes", default_value="bench44", description="bench220, bench44, SET:COUNT or names"
         ),

@@ -15,6 +15,10 @@ setup(
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{package_name}/config", sorted(glob("config/*.yaml") + glob("config/*.xml"))),
+        *(
+            (f"share/{package_name}/{folder}", sorted(glob(f"{folder}/*")))
+            for folder in sorted(glob("config/bundles/*"))
+        ),
     ],
     install_requires=["setuptools"],
     zip_safe=False,

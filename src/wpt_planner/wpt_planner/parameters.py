@@ -25,7 +25,10 @@ class PlannerParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bundle: str = Field("", description="folder of the policy bundle to drive with")
+    bundle: str = Field(
+        "student",
+        description="folder of a policy bundle, or student, teacher, baseline: those that come along",
+    )
     device: str = Field("auto", description="auto (CUDA if there is one), cpu, cuda, cuda:N")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the policy, 0: torch's choice")
     decode_threads: int = Field(2, ge=1, le=64, description="threads that decode images")

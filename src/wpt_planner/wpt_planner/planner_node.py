@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ from wpt_planner.planner_status import NodeNotes, diagnostics, planner_status
 from wpt_planner.planner_worker import PassOutcome, PlannerWorker
 from wpt_planner.policy_bundle import BundleError, open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
-from wpt_planner.shared_files import shared_file
+from wpt_planner.shared_files import bundle_folder, shared_file
 from wpt_planner.stage_latency import StageLatency, StageSummary
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -59,7 +58,7 @@ _SOURCES = {
 
 def make_core(parameters: PlannerParameters, rig: CameraRig) -> PlannerCore:
     """Opens, checks and loads the bundle the parameters name. Raises BundleError."""
-    bundle = open_bundle(Path(parameters.bundle), expected_cameras=len(parameters.cameras))
+    bundle = open_bundle(bundle_folder(parameters.bundle), expected_cameras=len(parameters.cameras))
     device = parameters.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

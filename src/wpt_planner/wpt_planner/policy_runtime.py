@@ -146,7 +146,7 @@ class PolicyRuntime:
         """One pass on what `images` holds.
 
         `stamp` ns, `map_from_ego` (4, 4), `speed` m/s, `yaw_rate` rad/s at the reference time,
-        `camera_valid` (N,), `intrinsics` (N, 3, 3), `ego_from_camera` (N, 4, 4) into base_link at the reference time.
+        `camera_valid` (N,), `intrinsics` (N, 3, 3), `ego_from_camera` (N, 4, 4) into base_link then.
         """
         started = time.perf_counter()
         host = self._host

@@ -68,7 +68,7 @@ def info(
 @app.command()
 def evaluate(
     bag: Annotated[str, typer.Argument(help="a bag, nuScenes DIR[:SCENE], or simulated[:SEED]")],
-    bundle: Annotated[Path, typer.Option("--bundle", help="policy bundle folder")],
+    bundle: Annotated[str, typer.Option("--bundle", help="student, teacher, baseline or a bundle's folder")],
     as_published: Annotated[
         bool, typer.Option("--as-published", help="count missing steps as 0, as UniAD's code does")
     ] = False,
@@ -76,6 +76,7 @@ def evaluate(
 ) -> None:
     """Plans on every camera set of a bag and prints the open-loop tables."""
     with clear_errors():
+        from wpt_planner.shared_files import bundle_folder
         from wpt_training.drives.source import open_drive
         from wpt_training.evaluation.offline import evaluate_drive
         from wpt_training.evaluation.tables import (
@@ -87,7 +88,7 @@ def evaluate(
 
         drive = open_drive(bag)
         with progress_bar("planning") as progress:
-            result = evaluate_drive(drive, bundle, progress=progress)
+            result = evaluate_drive(drive, bundle_folder(bundle), progress=progress)
         rows = open_loop_rows(result.scores, as_published)
         print_open_loop(rows, console)
         print_latency([s for s in result.latency.summaries() if s.p99 > 0], console)

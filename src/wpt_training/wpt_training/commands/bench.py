@@ -44,27 +44,20 @@ def _group() -> None:
 @app.command()
 def node(
     seconds: Annotated[float, typer.Option(help="length of each run")] = 60.0,
-    bundle: Annotated[
-        Path | None, typer.Option(help="policy bundle; default: one with random weights")
-    ] = None,
+    bundle: Annotated[str, typer.Option(help="student, teacher, baseline or a bundle's folder")] = "student",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy")] = 1,
     json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
 ) -> None:
     """Six 1600x900 cameras at 10 Hz through DDS between two processes, raw and then JPEG."""
     with clear_errors(), tempfile.TemporaryDirectory() as folder:
+        from wpt_planner.shared_files import bundle_folder
         from wpt_training.evaluation.tables import write_json
 
-        if bundle is None:
-            from wpt_training.commands.demo import _workspace
-            from wpt_training.commands.export import export_untrained
-
-            bundle = Path(folder) / "bundle"
-            export_untrained(bundle, _workspace() / "config" / "training" / "tiny.yaml")
         results = []
         for raw in (True, False):
             kind = "bgr8" if raw else "JPEG"
             with console.status(f"{kind}: about {seconds + 25:.0f} s …"):
-                results.append(_run(bundle, raw, seconds, threads, Path(folder)))
+                results.append(_run(str(bundle_folder(bundle)), raw, seconds, threads, Path(folder)))
             _print(results[-1])
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
         console.print(f"machine: {machine}; policy threads: {threads}")
@@ -112,7 +105,7 @@ def simulator(
         write_json(json, content)
 
 
-def _run(bundle: Path, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:
+def _run(bundle: str, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:
     environment = dict(os.environ, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     environment["ROS_DOMAIN_ID"] = str(os.getpid() % 100 + 1)
     report, log = folder / "bench.json", folder / "planner.log"

@@ -24,8 +24,8 @@ def demo(
     ] = None,
     bag: Annotated[str | None, typer.Option(help="a rosbag2 instead of a simulated drive")] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="policy bundle; default: one with random weights")
-    ] = None,
+        str, typer.Option(help="student, teacher, baseline (those that come along) or a bundle's folder")
+    ] = "student",
     out: Annotated[Path, typer.Option(help="where pictures and figures go")] = Path("out/demo"),
     rate: Annotated[float, typer.Option(help="times real time")] = 0.5,
     seed: Annotated[int, typer.Option(help="seed of the simulated drive")] = 0,
@@ -36,11 +36,11 @@ def demo(
         run_demo(nuscenes or bag or f"simulated:{seed}", bundle, out, rate, json)
 
 
-def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Path | None) -> None:
+def run_demo(source: str, bundle: str, out: Path, rate: float, json: Path | None) -> None:
     """Raises DriveError, BundleError; exits with 1 if a node failed."""
     from wpt_planner.calibration import save_rig
     from wpt_planner.policy_bundle import open_bundle
-    from wpt_training.commands.export import export_untrained
+    from wpt_planner.shared_files import bundle_folder
     from wpt_training.drives.source import open_drive
 
     out.mkdir(parents=True, exist_ok=True)
@@ -50,18 +50,13 @@ def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Pat
         if not (cache / "done.json").is_file():
             console.print("rendering the simulated drive (once) …")
     drive = open_drive(source, cache)
-    if bundle is None:
-        bundle = out / "bundle-untrained"
-        config = _workspace() / "config" / "training" / "tiny.yaml"
-        console.print(f"exporting a student with random weights to {bundle} …")
-        export_untrained(bundle, config)
-    opened = open_bundle(bundle, expected_cameras=len(drive.cameras))
+    opened = open_bundle(bundle_folder(bundle), expected_cameras=len(drive.cameras))
     save_rig(out / "rig.yaml", list(drive.cameras))
     report = out / "evaluation.json"
     report.unlink(missing_ok=True)
     names = [camera.name for camera in drive.cameras]
     planner = [
-        f"bundle:={bundle}", f"rig_file:={out / 'rig.yaml'}", "use_sim_time:=true",
+        f"bundle:={opened.folder}", f"rig_file:={out / 'rig.yaml'}", "use_sim_time:=true",
         f"allow_untrained:={'false' if opened.manifest.trained else 'true'}",
         f"cameras:=[{','.join(names)}]", f"anchor_camera:={names[0]}", "threads:=1",
     ]  # fmt: skip
@@ -82,7 +77,7 @@ def run_demo(source: str, bundle: Path | None, out: Path, rate: float, json: Pat
     for path in _draw(drive, content, out, opened.manifest.trained):
         console.print(f"picture: {path}")
     if not opened.manifest.trained:
-        console.print("The student is untrained (random weights): it carries the ego's motion on.")
+        console.print("The policy is untrained (random weights): it drives straight on.")
 
 
 def _run_nodes(planner: list[str], replay: list[str], evaluator: list[str], out: Path) -> None:
@@ -151,9 +146,3 @@ def _draw(drive: object, content: dict[str, object], out: Path, trained: bool) -
             paths.append(path)
             progress(done + 1, len(chosen))
     return paths
-
-
-def _workspace() -> Path:
-    from wpt_planner.shared_files import shared_file
-
-    return shared_file("config/planner.yaml").parents[1]

@@ -25,7 +25,9 @@ def _group() -> None:
 
 @app.command("closed-loop")
 def closed_loop(
-    policy: Annotated[str, typer.Option(help="expert, constant-velocity or a bundle's folder")],
+    policy: Annotated[
+        str, typer.Option(help="expert, constant-velocity, student, teacher, baseline or a bundle")
+    ],
     routes: Annotated[
         str, typer.Option(help="bench220, bench44, SET:COUNT such as train:88, or names with commas")
     ] = "bench44",
@@ -149,10 +151,11 @@ def latency(
 def _bundle(path: Path, folder: Path) -> Path:
     """The bundle itself, or a training run exported for the moment."""
     from wpt_planner.policy_bundle import MANIFEST_FILE
+    from wpt_planner.shared_files import bundle_folder
     from wpt_training.export import export_checkpoint
 
-    if (path / MANIFEST_FILE).is_file():
-        return path
+    if (bundle_folder(str(path)) / MANIFEST_FILE).is_file():
+        return bundle_folder(str(path))
     return export_checkpoint(path, folder / path.name).folder
 
 

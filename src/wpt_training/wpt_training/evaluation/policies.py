@@ -19,6 +19,7 @@ from wpt_planner.plan_guard import GuardLimits
 from wpt_planner.planner_core import PlannerCore
 from wpt_planner.policy_bundle import open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
+from wpt_planner.shared_files import bundle_folder
 from wpt_training.simulator.episode import ConstantVelocityPolicy, Observation, Policy
 from wpt_training.simulator.expert import ExpertPolicy
 from wpt_training.simulator.recording import stamp_of
@@ -32,18 +33,18 @@ _SIMPLE: dict[str, Callable[[], Policy]] = {
 
 
 def make_policy(name: str, rig_file: Path | None = None) -> Policy:
-    """`expert`, `constant-velocity` or a bundle's folder; one instance drives one route.
-    Raises BundleError, CalibrationError."""
+    """`expert`, `constant-velocity`, `student`, `teacher`, `baseline` or a bundle's folder; one instance
+    drives one route. Raises BundleError, CalibrationError."""
     if name in _SIMPLE:
         return _SIMPLE[name]()
-    return BundlePolicy(Path(name), rig_from(rig_file))
+    return BundlePolicy(bundle_folder(name), rig_from(rig_file))
 
 
 def policy_identity(name: str) -> str:
     """What results are filed under: the bundle's hash, not where it lies. Raises BundleError."""
     if name in _SIMPLE:
         return name
-    bundle = open_bundle(Path(name))
+    bundle = open_bundle(bundle_folder(name))
     return f"{bundle.manifest.role}-{bundle.short_identity}"
 
 

@@ -120,7 +120,7 @@ def _drive(
         # One thread each: the workers already use all cores.
         environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         remote: Any = ray.remote(run_route).options(num_cpus=1, runtime_env=environment)
-        absolute = policy if policy in ("expert", "constant-velocity") else str(Path(policy).resolve())
+        absolute = str(Path(policy).resolve()) if Path(policy).is_dir() else policy
         waiting = [remote.remote(name, absolute, options) for name in names]
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
