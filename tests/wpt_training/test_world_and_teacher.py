@@ -107,7 +107,7 @@ def test_the_world_model_stays_frozen_and_a_judged_plan_gets_a_gradient(teacher)
     assert not teacher.world.training
     way = torch.randn(2, 6, 2, requires_grad=True)
     motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
-    rewards = teacher.judge(teacher.world.states(queue()), way, motion)
+    rewards = teacher.judge(teacher.world.states(queue()), way, motion, inputs()[1])
     rewards.simulation.sum().backward()
     assert way.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.world.parameters())

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.config import RewardConfig, WorldModelConfig
+from wpt_training.models.planner import USUAL_MOTION
 from wpt_training.models.world_model import WorldModel
 from wpt_training.rewards import headings
 
@@ -32,13 +33,17 @@ class RewardModel(nn.Module):
 
     footprint: Tensor
 
-    def __init__(self, config: RewardConfig, world: WorldModelConfig) -> None:
+    usual: Tensor
+
+    def __init__(self, config: RewardConfig, world: WorldModelConfig, commands: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.commands = config, commands
         hidden = config.hidden
         self.register_buffer("footprint", torch.tensor(FOOTPRINT), persistent=False)
         self.place = nn.Linear(world.channels * len(FOOTPRINT), hidden)
-        self.movement = nn.Linear(6, hidden)
+        self.movement = nn.Linear(5, hidden)
+        self.register_buffer("usual", torch.tensor(USUAL_MOTION), persistent=False)
+        self.context = nn.Linear(4 + commands, hidden)
         self.mix = nn.Sequential(
             nn.Linear(PLAN_STEPS * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.ReLU()
         )
@@ -46,28 +51,30 @@ class RewardModel(nn.Module):
         self.simulation = nn.Linear(hidden, len(SIMULATION_REWARDS))
 
     def forward(
-        self, world: WorldModel, trajectories: Tensor, futures: Tensor, motion: Tensor
+        self, world: WorldModel, trajectories: Tensor, futures: Tensor, motion: Tensor, command: Tensor
     ) -> PredictedRewards:
-        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_status`."""
+        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_status`,
+        command (B,): what a good driver does depends on where he is to go."""
         batch, count = trajectories.shape[:2]
-        features = self.interaction(world, trajectories.flatten(0, 1), futures.flatten(0, 1), motion)
+        wanted = F.one_hot(command, self.commands).to(motion.dtype)
+        context = self.context(torch.cat([motion / self.usual, wanted], dim=1)).repeat_interleave(count, 0)
+        features = self.interaction(world, trajectories.flatten(0, 1), futures.flatten(0, 1), context)
         return PredictedRewards(
             self.imitation(features)[:, 0].view(batch, count),
             self.simulation(features).view(batch, count, -1),
         )
 
-    def interaction(self, world: WorldModel, way: Tensor, future: Tensor, motion: Tensor) -> Tensor:
-        """Eq. 9: the future world around each waypoint, and how the ego moves: (B·M, hidden)."""
+    def interaction(self, world: WorldModel, way: Tensor, future: Tensor, context: Tensor) -> Tensor:
+        """Eq. 9: the future world around each waypoint, and how the ego gets there: way (B·M, 6, 2),
+        future (B·M, F, S, C'), context (B·M, hidden) -> (B·M, hidden)."""
         heading = headings(way)
         cosine, sine = torch.cos(heading)[..., None], torch.sin(heading)[..., None]
         ahead, left = self.footprint[:, 0], self.footprint[:, 1]
         around = torch.stack([cosine * ahead - sine * left, sine * ahead + cosine * left], dim=-1)
         seen = world.sample(future, way[:, :, None] + around).flatten(2)  # (B·M, 6, A·C')
         steps = torch.diff(way, dim=1, prepend=torch.zeros_like(way[:, :1])) / 5.0
-        speed = motion[:, :1].repeat_interleave(len(way) // len(motion), 0)[:, None]
-        speed = speed.expand(-1, PLAN_STEPS, -1)
-        moved = torch.cat([way / 20.0, steps, heading[..., None], speed / 10.0], dim=-1)
-        return self.mix(F.relu(self.place(seen) + self.movement(moved)).flatten(1))
+        moved = torch.cat([way / 20.0, steps, heading[..., None]], dim=-1)
+        return self.mix(F.relu(self.place(seen) + self.movement(moved) + context[:, None]).flatten(1))
 
     def final(
         self, rewards: PredictedRewards, reference: Tensor | None = None, simulation: bool = True

@@ -57,7 +57,9 @@ class Teacher(nn.Module):
         )
         self.refine = PlanHead(channels)
         self.score = nn.Linear(channels, 1)
-        self.reward = RewardModel(config.reward, world.config) if config.has_reward else None
+        self.reward = (
+            RewardModel(config.reward, world.config, len(student.commands)) if config.has_reward else None
+        )
         self.by_reward = config.has_reward and config.reward.at_inference
 
     def choose_by_score(self) -> None:
@@ -86,7 +88,7 @@ class Teacher(nn.Module):
             return TeacherOutput(
                 trajectories, proposals, queries, scores, futures, None, None, scores.argmax(1)
             )
-        rewards = self.reward(self.world, trajectories, futures, motion)
+        rewards = self.reward(self.world, trajectories, futures, motion, command)
         final = self.reward.final(rewards)
         best = (final if self.by_reward else scores).argmax(1)
         return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
@@ -97,10 +99,10 @@ class Teacher(nn.Module):
         repeated = states.repeat_interleave(count, 0)
         return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
 
-    def judge(self, states: Tensor, way: Tensor, motion: Tensor) -> PredictedRewards:
+    def judge(self, states: Tensor, way: Tensor, motion: Tensor, command: Tensor) -> PredictedRewards:
         """Somebody else's plan `way` (B, 6, 2), in the future that it leads to: rewards with M = 1."""
         assert self.reward is not None
-        return self.reward(self.world, way[:, None], self.imagine(states, way[:, None]), motion)
+        return self.reward(self.world, way[:, None], self.imagine(states, way[:, None]), motion, command)
 
     def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
         """Eq. 8: every query reads the states that its own proposal leads to."""

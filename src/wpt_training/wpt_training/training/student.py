@@ -72,7 +72,9 @@ class StudentTask(Task):
         model = teacher.reward
         if config.reward and model is not None and output.rewards is not None:
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-            judged = teacher.judge(teacher.world.states(queue), student.trajectory, motion)
+            judged = teacher.judge(
+                teacher.world.states(queue), student.trajectory, motion, clips.command[:, -1]
+            )
             best = model.final(output.rewards, None, config.simulation)[rows, output.best]
             # The student's imitation is weighed against the teacher's candidates.
             own = model.final(judged, output.rewards.imitation.detach(), config.simulation)[:, 0]

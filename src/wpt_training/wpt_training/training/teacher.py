@@ -84,7 +84,7 @@ def _reward_losses(
     states = teacher.world.states(queue)
     ways = torch.cat([output.trajectories.detach(), decoys], dim=1)
     futures = torch.cat([output.futures, teacher.imagine(states, decoys)], dim=1)
-    predicted = teacher.reward(teacher.world, ways, futures, motion)
+    predicted = teacher.reward(teacher.world, ways, futures, motion, clips.command[:, -1])
     parts = {}
     if config.imitation:
         target = imitation_target(ways, clips.future[:, -1], clips.future_valid[:, -1])
