@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -49,6 +52,29 @@ def test_the_student_beats_constant_velocity_on_routes_it_has_not_seen(trained):
         row["name"]: row for row in json.loads(figures.read_text())["rows"] if row["convention"] == "uniad"
     }
     assert rows["student"]["l2"][3] < rows["constant velocity"]["l2"][3]
+
+
+def test_two_processes_under_torchrun_train_one_network(trained):
+    arguments = ["train", "baseline", *SETTINGS, trained / "store", "--out", trained / "two"]
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "wpt_training.cli",
+         *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    alone, together = (
+        json.loads((trained / folder / "baseline" / "checkpoint.json").read_text())
+        for folder in ("train", "two")
+    )
+    assert together["finished"]
+    assert together["steps"] == alone["steps"]
+    # One process logs, and each step saw the batch that one process alone would have seen.
+    first = [
+        json.loads((trained / f / "baseline" / "log.jsonl").read_text().splitlines()[0])
+        for f in ("train", "two")
+    ]
+    assert [line["step"] for line in first] == [10, 10]
+    assert first[1]["plan"] == pytest.approx(first[0]["plan"], rel=0.3)
 
 
 def test_a_trained_bundle_says_what_trained_it(trained):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -54,12 +55,17 @@ class Task(nn.Module):
 
 
 def make_fabric(config: RecipeConfig, strategy: str = "auto") -> Fabric:
-    """Devices and processes as torchrun gave them; `strategy`: auto, ddp or fsdp."""
+    """Processes and nodes as torchrun made them, one without it; `strategy`: auto, ddp or fsdp."""
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
-    fabric = Fabric(accelerator="auto", devices="auto" if torch.cuda.is_available() else 1,
-                    strategy=strategy, precision=precision)  # fmt: skip
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if strategy == "auto" and processes > 1:
+        strategy = "ddp"
+    fabric = Fabric(
+        accelerator="auto", devices=here, num_nodes=processes // here, strategy=strategy, precision=precision
+    )  # fmt: skip
     fabric.launch()
     return fabric
 
