@@ -13,8 +13,6 @@ import typer
 
 from wpt_training.commands.console import clear_errors, console, progress_bar
 
-DEFAULT_CONFIG = Path("config/training/tiny.yaml")
-
 app = typer.Typer(help="Policies and world models, measured.", no_args_is_help=True)
 
 
@@ -64,7 +62,7 @@ def closed_loop(
 @app.command("open-loop")
 def open_loop(
     policies: Annotated[list[Path], typer.Argument(help="bundles, or folders of training runs")],
-    config: Annotated[Path, typer.Option(help="a file of config/training")] = DEFAULT_CONFIG,
+    config: Annotated[str, typer.Option(help="tiny, small, smoke or a file")] = "tiny",
     data: Annotated[str | None, typer.Option(help="what is driven; default: the config's validation")] = None,
     store: Annotated[Path | None, typer.Option(help="where packed data lies; default: the config's")] = None,
     as_published: Annotated[
@@ -102,7 +100,7 @@ def open_loop(
 @app.command()
 def forecasting(
     world: Annotated[Path, typer.Argument(help="folder of a world model's training run")],
-    config: Annotated[Path, typer.Option(help="what it was trained with")] = DEFAULT_CONFIG,
+    config: Annotated[str, typer.Option(help="what it was trained with")] = "tiny",
     data: Annotated[str | None, typer.Option(help="what is driven; default: the config's validation")] = None,
     store: Annotated[Path | None, typer.Option(help="where packed data lies; default: the config's")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,

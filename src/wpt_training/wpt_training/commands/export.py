@@ -15,9 +15,7 @@ def export(
     checkpoint: Annotated[
         Path | None, typer.Option(help="folder of a training run, such as out/train/student")
     ] = None,
-    config: Annotated[Path, typer.Option(help="sizes for --untrained, a file of config/training")] = Path(
-        "config/training/tiny.yaml"
-    ),
+    config: Annotated[str, typer.Option(help="sizes for --untrained, tiny, small, smoke or a file")] = "tiny",
     untrained: Annotated[
         bool, typer.Option("--untrained", help="random weights: to try the node, not to drive")
     ] = False,
@@ -38,7 +36,7 @@ def export(
         console.print(f"{folder}: bundle {identity}")
 
 
-def export_untrained(folder: Path, config: Path, seed: int = 0) -> str:
+def export_untrained(folder: Path, config: str, seed: int = 0) -> str:
     """Writes a bundle with random weights, says so in its manifest; returns its short identity."""
     from wpt_training.export import export_bundle, git_revision
     from wpt_training.models.config import load_training_config
@@ -48,7 +46,7 @@ def export_untrained(folder: Path, config: Path, seed: int = 0) -> str:
     student_config = load_training_config(config).student
     seed_everything(seed)
     training = {
-        "config": str(config),
+        "config": config,
         "data": "none: random weights",
         "seed": seed,
         "git_revision": git_revision(Path(__file__).parent),

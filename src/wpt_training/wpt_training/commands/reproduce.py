@@ -14,9 +14,7 @@ from wpt_training.commands.console import clear_errors, console, progress_bar
 def reproduce(
     table: Annotated[list[int] | None, typer.Option(help="1 to 9; default: all")] = None,
     seeds: Annotated[str, typer.Option(help="with commas between")] = "0,1,2",
-    config: Annotated[Path, typer.Option(help="a file of config/training")] = Path(
-        "config/training/tiny.yaml"
-    ),
+    config: Annotated[str, typer.Option(help="tiny, small, smoke or a file")] = "tiny",
     store: Annotated[Path | None, typer.Option(help="where packed data lies; default: the config's")] = None,
     routes: Annotated[str, typer.Option(help="of the closed loop")] = "bench220",
     out: Annotated[Path, typer.Option(help="runs; what is there is not done again")] = Path("out/reproduce"),
@@ -41,7 +39,7 @@ def reproduce(
             raise ConfigError(f"--seeds {seeds}: expected numbers with commas between, e.g. 0,1,2")
         settings = with_options(load_training_config(config), None, store)
         plan = Plan(
-            wanted, [int(part) for part in seeds.split(",")], settings, str(config), routes,
+            wanted, [int(part) for part in seeds.split(",")], settings, config, routes,
             out, workers or os.cpu_count() or 1, ray, strategy,
         )  # fmt: skip
         content = reproduce_tables(plan, progress_bar)

@@ -12,9 +12,7 @@ from wpt_training.commands.console import clear_errors, console, progress_bar
 
 def train(
     recipe: Annotated[str, typer.Argument(help="world, baseline-t, teacher, baseline, student, or all")],
-    config: Annotated[Path, typer.Option(help="sizes and runs, a file of config/training")] = Path(
-        "config/training/tiny.yaml"
-    ),
+    config: Annotated[str, typer.Option(help="sizes and runs, tiny, small, smoke or a file")] = "tiny",
     data: Annotated[
         str | None,
         typer.Option(help="nuScenes folder, folder of bags, simulated:ROUTES; else the config's"),

@@ -198,13 +198,26 @@ class TrainingConfig(_Strict):
         )  # fmt: skip
 
 
-def load_training_config(path: Path) -> TrainingConfig:
-    """Raises ConfigError naming the file and the key."""
+def config_file(name: str) -> Path:
+    """`tiny`, `small`, `smoke`: those of config/training; everything else is a path."""
+    if "/" in name or name.endswith(".yaml"):
+        return Path(name)
+    here = Path(__file__).resolve()
+    # In a checkout, and where colcon installs to.
+    for folder in (here.parents[2] / "config", here.parents[5] / "share/wpt_training/config"):
+        if (found := folder / "training" / f"{name}.yaml").is_file():
+            return found
+    return Path(name)
+
+
+def load_training_config(name: str | Path) -> TrainingConfig:
+    """A size by its name or a file. Raises ConfigError naming the file and the key."""
+    path = config_file(str(name))
     try:
         content = yaml.safe_load(path.read_text()) or {}
         return TrainingConfig.model_validate(content)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; config/training holds the sizes") from None
+    except OSError:
+        raise ConfigError(f"{path}: no such file; config/training holds tiny, small and smoke") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}".replace("\n", " ")) from None
     except ValidationError as error:
