@@ -126,7 +126,7 @@ class ClipData(Dataset[Clips]):
         chosen = [
             index
             for index, (drive, start) in enumerate(self.starts)
-            if start % self.clip == phases[drive] % max(1, min(self.clip, len(self.packed[drive])))
+            if start % self.clip == phases[drive] % (len(self.packed[drive]) - self.clip + 1)
         ]
         return generator.permutation(np.array(chosen or range(len(self.starts)), dtype=np.int64))
 

@@ -97,7 +97,8 @@ def train(
         run.step(clips)
         now = time.perf_counter()
         run.state = replace(run.state, seconds=before.seconds + now - started, waited=before.waited + waited)
-        if now - saved > config.checkpoint_seconds:
+        # All processes save together, and their clocks differ.
+        if fabric.broadcast(now - saved > config.checkpoint_seconds):
             run.save()
             saved = time.perf_counter()
         if progress is not None:
@@ -123,7 +124,6 @@ class _Run:
         else:
             self.task, optimizer = fabric.setup(task, _adamw(groups, config))
         self.optimizer: Any = optimizer
-        self.bare = task
         self.parameters: list[Tensor] = [p for p in self.task.parameters() if p.requires_grad]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
