@@ -89,10 +89,10 @@ def export_checkpoint(
     checkpoint: Path,
     folder: Path,
     metrics: dict[str, Any] | None = None,
-    reward_at_inference: bool = True,
+    by_score: bool = False,
 ) -> PolicyBundle:
     """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle; with
-    `reward_at_inference` False a teacher chooses by its planner's own scores. Raises ConfigError."""
+    `by_score` a teacher chooses by its planner's own scores, not by rewards. Raises ConfigError."""
     state = read_state(checkpoint)
     content = {key: value for key, value in state.config.items() if key != "data"}
     config = TrainingConfig.model_validate(content)
@@ -110,7 +110,7 @@ def export_checkpoint(
         raise ConfigError(f"{checkpoint}: a {state.recipe} model plans nothing: give one that does")
     teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
     load_weights(teacher, checkpoint)
-    if not reward_at_inference:
+    if by_score:
         teacher.choose_by_score()
     bev = config.student.bev
     queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})

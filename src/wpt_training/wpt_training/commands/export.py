@@ -16,6 +16,9 @@ def export(
         Path | None, typer.Option(help="folder of a training run, such as out/train/student")
     ] = None,
     config: Annotated[str, typer.Option(help="sizes for --untrained, tiny, small, smoke or a file")] = "tiny",
+    by_score: Annotated[
+        bool, typer.Option("--by-score", help="a teacher chooses by its planner's scores, not by rewards")
+    ] = False,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="random weights: to try the node, not to drive")
     ] = False,
@@ -30,7 +33,7 @@ def export(
         if checkpoint is not None:
             from wpt_training.export import export_checkpoint
 
-            identity = export_checkpoint(checkpoint, folder).short_identity
+            identity = export_checkpoint(checkpoint, folder, None, by_score).short_identity
         else:
             identity = export_untrained(folder, config, seed)
         console.print(f"{folder}: bundle {identity}")

@@ -138,7 +138,7 @@ def open_loop_result(
         if known["made_by"] == identity and known["validation"] == validation:
             return known
     with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:
-        bundle = export_checkpoint(run, Path(folder) / "bundle", None, not experiment.by_score)
+        bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.by_score)
         scores = score_bundle(bundle.folder, data, experiment.name, None, progress)
     result = {
         "experiment": experiment.name, "made_by": identity, "validation": validation,
@@ -153,7 +153,7 @@ def closed_loop_result(
 ) -> dict[str, Any]:
     """The closed-loop figures of a run; its finished routes are kept in `out`."""
     names = route_names(routes)
-    bundle = export_checkpoint(run, run / "bundle", None, not experiment.by_score)
+    bundle = export_checkpoint(run, run / "bundle", None, experiment.by_score)
     with bar(f"{experiment.name}, {len(names)} routes") as progress:
         scores = evaluate_routes(names, str(bundle.folder), out, workers, ray, None, progress)
     return {

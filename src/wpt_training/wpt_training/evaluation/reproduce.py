@@ -141,7 +141,7 @@ def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> li
     for name in names:
         run = runs[name, seed]
         target = run / f"bundle-{name.replace(' ', '-')}"
-        folders.append(export_checkpoint(run, target, None, not EXPERIMENTS[name].by_score).folder)
+        folders.append(export_checkpoint(run, target, None, EXPERIMENTS[name].by_score).folder)
     with bar("latency") as progress:
         results = time_bundles(folders, LATENCY_SIZE, LATENCY_ROUNDS, threads=1, progress=progress)
     return [

@@ -151,6 +151,8 @@ def described(config: TrainingConfig, name: str) -> dict[str, object]:
     """What a recipe's result depends on."""
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
+    if recipe_config(config, name) is config.teacher_recipe:
+        del content["teacher"]["reward"]["at_inference"]  # chosen when it drives, not when it learns
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 
