@@ -146,6 +146,10 @@ class RecipeConfig(_Strict):
     clip_norm: float = 35.0
     ema: float = Field(0.998, description="decay of the averaged weights; 0: none")
     accumulate: int = 1
+    perception: Literal["fresh", "world"] = Field(
+        "fresh",
+        description="what baseline and student start to see with: nothing learned, or the world model's",
+    )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     checkpoint_seconds: float = 120.0
