@@ -35,7 +35,7 @@ _SECTIONS = {
     "world": ("student", "world", "losses", "world_recipe"),
     "baseline-t": ("student", "world", "teacher", "losses", "teacher_recipe"),
     "teacher": ("student", "world", "teacher", "losses", "teacher_recipe"),
-    "baseline": ("student", "losses", "baseline_recipe"),
+    "baseline": ("student", "world", "losses", "baseline_recipe"),
     "student": ("student", "world", "teacher", "distillation", "losses", "student_recipe"),
 }
 Progress = Callable[[int, int], None]
@@ -163,12 +163,12 @@ def _task(
     if name == "world":
         return WorldModelTask(WorldModel(config.student, config.world), config.losses)
     if name == "baseline":
-        return StudentTask(Student(config.student), config.losses)
+        return StudentTask(_student(config, config.baseline_recipe, runs), config.losses)
     world, identity = load_world(config, runs.world)
     if name == "student":
         teacher = load_teacher(config, world, runs.teacher)
         seed_everything(config.seed)  # the baseline's own start
-        student = Student(config.student)
+        student = _student(config, config.student_recipe, runs)
         cache = _cache(world, identity, data, fabric, bar)
         return StudentTask(student, config.losses, Distillation(teacher, cache, config.distillation))
     cache = _cache(world, identity, data, fabric, bar)
@@ -176,6 +176,14 @@ def _task(
     teacher = Teacher(config.student, config.teacher, world)
     teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
     return TeacherTask(teacher, cache, config.losses)
+
+
+def _student(config: TrainingConfig, recipe: RecipeConfig, runs: Runs) -> Student:
+    student = Student(config.student)
+    if recipe.perception == "world":
+        world, _ = load_world(config, runs.world)
+        student.perception.load_state_dict(world.perception.state_dict())
+    return student
 
 
 def _cache(world: WorldModel, identity: str, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:
