@@ -11,6 +11,7 @@ import torch
 
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.occupancy import occupancy_labels
+from wpt_training.evaluation.ego_status import EgoStatusPlanner
 from wpt_training.models.config import (
     ConfigError,
     DataConfig,
@@ -225,3 +226,13 @@ def test_the_whole_chain_trains_every_recipe(store, small_drive, tmp_path, monke
         assert np.isfinite(json.loads(lines[-1])["loss"])
     parts = json.loads((tmp_path / "student" / "log.jsonl").read_text().splitlines()[-1])
     assert {"plan", "query", "reward"} <= set(parts)
+
+
+def test_the_ego_status_planner_knows_no_later_speeds(data):
+    packed = data.packed[0]
+    faster = packed.motion.copy()
+    faster[5:, 0] += 3.0  # from the sixth sample on
+    other = dataclasses.replace(packed, motion=faster)
+    planner = EgoStatusPlanner()
+    assert np.array_equal(planner.plans(packed)[:5], planner.plans(other)[:5])
+    assert not np.array_equal(planner.plans(packed)[5], planner.plans(other)[5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,8 @@ def train(
             recipe_config(settings, name)
         for name in names:
             state = run_recipe(name, settings, Runs.under(out), strategy, progress_bar)
+            if os.environ.get("RANK", "0") != "0":
+                continue
             waited = state.waited / max(state.seconds, 1e-9)
             console.print(
                 f"{out / name}: {state.step} steps, {state.seconds / 60:.1f} min, "

@@ -57,6 +57,12 @@ class EgoStatusPlanner:
 
 
 def _status(drive: PackedDrive) -> Tensor:
-    motion = torch.from_numpy(drive.motion) / torch.tensor([10.0, 2.0, 0.3])
+    # The recorded acceleration is smoothed over what comes after; here only what lies behind counts.
+    speed = drive.motion[:, 0]
+    seconds = np.diff(drive.stamps, prepend=drive.stamps[0]) / 1e9
+    follows = np.array([drive.follows(sample) for sample in range(len(drive))])
+    acceleration = np.where(follows, np.diff(speed, prepend=speed[0]) / np.maximum(seconds, 0.05), 0.0)
+    status = np.column_stack([speed, acceleration, drive.motion[:, 2]]).astype(np.float32)
+    motion = torch.from_numpy(status) / torch.tensor([10.0, 2.0, 0.3])
     command = torch.nn.functional.one_hot(torch.from_numpy(drive.command), len(COMMANDS))
     return torch.cat([motion, command.float()], dim=1)

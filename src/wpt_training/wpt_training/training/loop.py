@@ -165,7 +165,7 @@ class _Run:
 
     def save(self) -> None:
         """Called by all processes: FSDP gathers."""
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        options = StateDictOptions(full_state_dict=True)
         tensors = {f"model.{k}": v for k, v in self._weights(options).items()}
         with torch.no_grad():
             kept = [parameter.detach().clone() for parameter in self.parameters]
@@ -195,7 +195,7 @@ class _Run:
         with torch.no_grad():
             torch._foreach_copy_(self.average, self.parameters)
         self._load({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        options = StateDictOptions(full_state_dict=True)
         stored = get_optimizer_state_dict(self._module(), self._adamw(), options=options)
         moments: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():
