@@ -113,11 +113,13 @@ def train_experiment(
     config = config.model_copy(update={"seed": seed})
     folder = out / f"seed{seed}"
     runs = Runs.under(folder)
+    # Whoever starts with the world model's perception needs one, the baseline too.
+    starts = ("world",) if config.baseline_recipe.perception == "world" else ()
     needed = {
         "student": ("world", "teacher"),
         "teacher": ("world",),
         "baseline-t": ("world",),
-        "baseline": (),
+        "baseline": starts,
     }
     for recipe in needed[experiment.recipe]:
         run_recipe(recipe, config, runs, strategy, bar)
