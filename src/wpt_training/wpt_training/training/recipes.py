@@ -6,6 +6,7 @@ world ──> baseline-t            baseline
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +23,7 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.models.world_model import WorldModel
 from wpt_training.randomness import seed_everything
 from wpt_training.training.bev_cache import BevCache, cached_bevs
-from wpt_training.training.checkpoint import RunState, config_identity, load_weights
+from wpt_training.training.checkpoint import RunState, has_checkpoint, load_weights, read_state
 from wpt_training.training.clips import ClipData, Clips, batches, steps_of
 from wpt_training.training.loop import Task, make_fabric, train
 from wpt_training.training.packing import prepare_store
@@ -86,15 +87,14 @@ def training_data(
 
 
 def load_world(config: TrainingConfig, folder: Path) -> tuple[WorldModel, str]:
-    """A trained world model, and what its BEVs are filed under. Raises ConfigError."""
+    """A trained world model, and what its BEVs are filed under: a hash of the weights that make them.
+    Raises ConfigError."""
     world = WorldModel(config.student, config.world)
-    state = load_weights(world, folder)
-    return world, f"{config_identity_of(state)}-{state.step}"
-
-
-def config_identity_of(state: RunState) -> str:
-    """Tells apart what trained two checkpoints of one recipe."""
-    return config_identity(state.config, state.data)
+    load_weights(world, folder)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(world.perception.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return world, digest.hexdigest()[:12]
 
 
 def load_teacher(config: TrainingConfig, world: WorldModel, folder: Path) -> Teacher:
@@ -119,6 +119,11 @@ def run_recipe(
     recipe = recipe_config(config, name)
     if name == "baseline-t":
         config = without_reward(config)
+    folder = folder or runs.out / name
+    if has_checkpoint(folder):
+        found = read_state(folder)
+        if found.finished and found.config == described(config, name) and found.data == config.data.train:
+            return found
     fabric = make_fabric(recipe, strategy)
     if recipe.batch % (fabric.world_size * recipe.accumulate):
         raise ConfigError(
@@ -144,7 +149,7 @@ def run_recipe(
             yield clips.to(fabric.device)
 
     with _bar(bar, f"training {name}") as progress:
-        return train(task, stream, recipe, folder or runs.out / name, state, fabric, progress)
+        return train(task, stream, recipe, folder, state, fabric, progress)
 
 
 def described(config: TrainingConfig, name: str) -> dict[str, object]:
