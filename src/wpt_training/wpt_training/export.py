@@ -129,7 +129,7 @@ def golden_inputs(config: StudentConfig, state: BevGrid | None = None, seed: int
     intrinsics = torch.tensor(
         [[focal, 0, GOLDEN_WIDTH / 2], [0, focal, GOLDEN_HEIGHT / 2], [0, 0, 1.0]]
     ).repeat(1, cameras, 1, 1)
-    extrinsics = torch.stack([_looking_along(2 * np.pi * i / cameras) for i in range(cameras)])
+    extrinsics = torch.stack([looking_along(2 * np.pi * i / cameras) for i in range(cameras)])
     return [
         images[None],
         torch.ones(1, cameras),
@@ -174,7 +174,7 @@ class _Positional(nn.Module):
         return self.policy(*inputs)
 
 
-def _looking_along(yaw: float) -> Tensor:
+def looking_along(yaw: float) -> Tensor:
     """ego_from_camera of a camera 1.5 m above the origin whose optical axis points along `yaw`."""
     cosine, sine = float(np.cos(yaw)), float(np.sin(yaw))
     # Columns: the camera's x (right), y (down), z (forward) axes in base_link.

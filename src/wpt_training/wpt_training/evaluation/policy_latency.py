@@ -10,6 +10,7 @@ import numpy as np
 
 from wpt_planner.policy_bundle import open_bundle
 from wpt_planner.policy_runtime import PolicyRuntime
+from wpt_training.export import looking_along
 
 Progress = Callable[[int, int], None]
 
@@ -56,8 +57,7 @@ def _call(runtime: PolicyRuntime, number: int) -> float:
     )
     poses = np.tile(np.eye(4), (cameras, 1, 1))
     for camera in range(cameras):
-        cosine, sine = np.cos(camera * np.pi / 3), np.sin(camera * np.pi / 3)
-        poses[camera, :3] = [[sine, 0, cosine, 0], [-cosine, 0, sine, 0], [0, -1, 0, 1.5]]
+        poses[camera] = looking_along(2 * np.pi * camera / cameras).numpy()
     pose = np.eye(4)
     pose[0, 3] = number * 0.8
     output = runtime.run(

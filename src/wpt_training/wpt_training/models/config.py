@@ -171,6 +171,17 @@ class LossConfig(_Strict):
     simulation_reward: float = 0.5
 
 
+def finer(grid: BevGrid, scale: int) -> BevGrid:
+    """The same area with `scale` x `scale` cells for each."""
+    return grid.model_copy(
+        update={
+            "cells_x": grid.cells_x * scale,
+            "cells_y": grid.cells_y * scale,
+            "resolution": grid.resolution / scale,
+        }
+    )
+
+
 class TrainingConfig(_Strict):
     """One file of config/training."""
 
@@ -188,16 +199,9 @@ class TrainingConfig(_Strict):
 
     def labels(self) -> OccupancyGrid:
         """The cells that labels are made on."""
-        bev, world = self.student.bev, self.world
-        fine = bev.model_copy(
-            update={
-                "cells_x": bev.cells_x * world.upsample,
-                "cells_y": bev.cells_y * world.upsample,
-                "resolution": bev.resolution / world.upsample,
-            }
-        )
+        world = self.world
         return OccupancyGrid(
-            fine, world.cells_z, world.z_min, world.z_max, history=0, future=world.future,
+            finer(self.student.bev, world.upsample), world.cells_z, world.z_min, world.z_max, history=0, future=world.future,
             interval=self.student.interval,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.attention import Attention, feed_forward
-from wpt_training.models.config import StudentConfig, WorldModelConfig
+from wpt_training.models.config import StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
 
@@ -44,6 +44,7 @@ class WorldModel(nn.Module):
         super().__init__()
         grid, channels = student.bev, config.channels
         self.config, self.grid = config, grid
+        self.label_grid = finer(grid, config.upsample)
         self.perception = Perception(student)
         self.tokens = (grid.cells_x // config.merge, grid.cells_y // config.merge)
         count = self.tokens[0] * self.tokens[1]
@@ -78,13 +79,13 @@ class WorldModel(nn.Module):
         """`remember`'s queue to world states (B, queue, S, C'), newest first."""
         return torch.stack([self.state(bev) for bev in queue.chunk(self.config.queue, dim=-1)], dim=1)
 
-    def rollout(self, states: Tensor, actions: Tensor, steps: int | None = None) -> Tensor:
+    def rollout(self, states: Tensor, actions: Tensor) -> Tensor:
         """Eq. 5-6, autoregressive: states (B, queue, S, C') newest first, the ego's way `actions`
         (B, 6, 2) m in base_link -> future states (B, F, S, C') at 0.5 s steps."""
         action = self._actions(actions)
         memory = [states[:, index] for index in range(self.config.queue)]
         future = []
-        for step in range(steps or self.config.future):
+        for step in range(self.config.future):
             tokens = memory[0] + self.position + self.ahead.weight[step]
             remembered = torch.cat(
                 [past + self.position + self.age[age] for age, past in enumerate(memory)], dim=1

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpt_planner.policy_bundle import BevGrid
 from wpt_training.losses import (
     imitation_reward_loss,
     nearest_plan_loss,
@@ -95,7 +94,7 @@ def _reward_losses(
         occupied, drivable = future_occupancy(teacher, output.futures, states, nearest, clips)
         with torch.no_grad():
             target = simulation_rewards(
-                ways, occupied, drivable, teacher_grid(teacher), clips.speed[:, -1], config.ttc_extension
+                ways, occupied, drivable, teacher.world.label_grid, clips.speed[:, -1], config.ttc_extension
             ).stacked()
         parts["simulation_reward"] = weights.simulation_reward * simulation_reward_loss(
             predicted.simulation[..., used], target[..., used]
@@ -116,18 +115,6 @@ def future_occupancy(
     occupied = (view.occupancy.argmax(1) != 0).any(1).unflatten(0, (len(nearest), -1))
     drivable = view.drivable.unflatten(0, (len(nearest), -1))[:, 0] > 0
     return occupied[:, None, 1:], drivable
-
-
-def teacher_grid(teacher: Teacher) -> BevGrid:
-    """The cells of the world model's occupancy."""
-    grid, scale = teacher.world.grid, teacher.world.config.upsample
-    return grid.model_copy(
-        update={
-            "cells_x": grid.cells_x * scale,
-            "cells_y": grid.cells_y * scale,
-            "resolution": grid.resolution / scale,
-        }
-    )
 
 
 def _decoys(teacher: Teacher, output: TeacherOutput, motion: Tensor) -> Tensor:
