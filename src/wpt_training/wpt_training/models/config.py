@@ -201,7 +201,8 @@ class TrainingConfig(_Strict):
         """The cells that labels are made on."""
         world = self.world
         return OccupancyGrid(
-            finer(self.student.bev, world.upsample), world.cells_z, world.z_min, world.z_max, history=0, future=world.future,
+            finer(self.student.bev, world.upsample), world.cells_z, world.z_min, world.z_max, history=0,
+            future=world.future,
             interval=self.student.interval,
         )  # fmt: skip
 
