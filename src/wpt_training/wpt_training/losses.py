@@ -91,7 +91,7 @@ def lovasz_loss(probabilities: Tensor, target: Tensor) -> Tensor:
         if not bool(true.any()):
             continue
         errors, order = (true - probabilities[:, index]).abs().sort(descending=True)
-        losses.append(errors @ _lovasz_gradient(true[order]))
+        losses.append((errors * _lovasz_gradient(true[order])).sum())
     return torch.stack(losses).mean()
 
 

@@ -31,6 +31,7 @@ def closed_loop(
     workers: Annotated[int, typer.Option(help="processes, 0: one per core")] = 0,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
     plan_timeout: Annotated[float, typer.Option(help="s a plan may take")] = 30.0,
+    plan_every: Annotated[float, typer.Option(help="s from one plan to the next, followed meanwhile")] = 0.1,
     as_published: Annotated[
         bool, typer.Option("--as-published", help="comfortness as the published code computes it")
     ] = False,
@@ -46,7 +47,7 @@ def closed_loop(
         from wpt_training.simulator.scenarios import route_names
 
         names = route_names(routes)
-        options = RunOptions(plan_timeout, video, rig)
+        options = RunOptions(plan_timeout, video, rig, plan_every)
         workers = workers or os.cpu_count() or 1
         with progress_bar(f"{policy}, {len(names)} routes") as progress:
             scores = evaluate_routes(names, policy, out, workers, ray, options, progress)

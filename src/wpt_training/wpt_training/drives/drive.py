@@ -109,6 +109,9 @@ def interpolate_boxes(first: Boxes, second: Boxes, share: float) -> Boxes:
         ),
         tuple(first.classes[i] for i in a) + tuple(source.classes[i] for i in alone),
         tuple(first.track_ids[i] for i in a) + tuple(source.track_ids[i] for i in alone),
+        None
+        if first.hits is None or second.hits is None or source.hits is None
+        else np.concatenate([np.maximum(first.hits[a], second.hits[b]), source.hits[alone]]),
     )
 
 

@@ -61,7 +61,8 @@ class CameraView:
 @dataclass(frozen=True)
 class Boxes:
     """A road users in one frame: `centers` and `sizes` (length, width, height) (A, 3) m,
-    `yaws` (A,) rad, `velocities` (A, 2) m/s (NaN if unknown)."""
+    `yaws` (A,) rad, `velocities` (A, 2) m/s (NaN if unknown). `hits` (A,): how many LiDAR and radar
+    points, or in the simulator camera pixels, met each; None if nobody counted."""
 
     centers: Array
     sizes: Array
@@ -69,6 +70,7 @@ class Boxes:
     velocities: Array
     classes: tuple[str, ...]
     track_ids: tuple[str, ...]
+    hits: NDArray[np.int64] | None = None
 
     @staticmethod
     def none() -> Boxes:
@@ -86,6 +88,7 @@ class Boxes:
             self.velocities @ b_from_a[:2, :2].T,
             self.classes,
             self.track_ids,
+            self.hits,
         )
 
     def chosen(self, which: NDArray[np.bool_]) -> Boxes:
@@ -97,6 +100,7 @@ class Boxes:
             self.velocities[which],
             tuple(name for name, keep in zip(self.classes, which, strict=True) if keep),
             tuple(track for track, keep in zip(self.track_ids, which, strict=True) if keep),
+            None if self.hits is None else self.hits[which],
         )
 
     def corners(self) -> Array:

@@ -169,6 +169,7 @@ class NuScenesDrives:
             velocities=velocities.astype(np.float64),
             classes=tuple(a["category_name"] for a in annotations),
             track_ids=tuple(a["instance_token"] for a in annotations),
+            hits=np.array([a["num_lidar_pts"] + a["num_radar_pts"] for a in annotations], dtype=np.int64),
         )
 
     def _map(self, scene: dict[str, Any], ego: EgoTrack) -> MapGeometry | None:

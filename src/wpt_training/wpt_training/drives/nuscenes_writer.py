@@ -214,15 +214,17 @@ class _SceneWriter:
             for index, (sample, row) in enumerate(places):
                 boxes = self.drive.annotations[sample][1]
                 yaw = float(boxes.yaws[row])
+                # Without a LiDAR the cameras' pixels say whether anybody could see it.
+                hits = 1 if boxes.hits is None else int(boxes.hits[row])
                 self._add(
                     "sample_annotation",
                     {"token": tokens[index], "sample_token": self.samples[sample],
-                     "instance_token": instance, "visibility_token": "4",
+                     "instance_token": instance, "visibility_token": "4" if hits else "1",
                      "attribute_tokens": _attributes(boxes, row),
                      "translation": (boxes.centers[row] + self.offset).tolist(),
                      "size": boxes.sizes[row][[1, 0, 2]].tolist(),
                      "rotation": [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],
-                     "num_lidar_pts": 0, "num_radar_pts": 0, **_neighbours(tokens, index)},
+                     "num_lidar_pts": hits, "num_radar_pts": 0, **_neighbours(tokens, index)},
                 )  # fmt: skip
 
     def _can_bus(self) -> None:

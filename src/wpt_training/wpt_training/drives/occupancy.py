@@ -13,6 +13,7 @@ from wpt_training.drives.drive import Drive
 from wpt_training.drives.frame import Boxes, MapGeometry
 
 FREE = 0
+SEEN_WITHIN = 1_000_000_000  # ns
 # The labels' classes; 0 is free.
 CLASSES = ("free", "vehicle", "person", "cycle", "movable")
 _PREFIXES = (
@@ -62,7 +63,8 @@ def class_index(class_name: str) -> int:
 
 
 def occupancy_labels(drive: Drive, stamp: int, grid: OccupancyGrid) -> OccupancyLabels:
-    """Labels around the ego at `stamp` ns, boxes interpolated between annotations."""
+    """Labels around the ego at `stamp` ns, boxes interpolated between annotations. Road users that
+    nobody could see then, or in the second before, are left out: no camera can learn them."""
     ego_from_map = inverse(drive.ego.pose_at(stamp))
     x, y = cell_centers(grid.bev)
     frames = len(grid.offsets)
@@ -72,6 +74,7 @@ def occupancy_labels(drive: Drive, stamp: int, grid: OccupancyGrid) -> Occupancy
     instance = np.zeros(shape, np.int32)
     valid = np.zeros(frames, bool)
     numbers: dict[str, int] = {}
+    seen = _seen(drive, stamp)
     first, last = _annotated(drive)
     for index, offset in enumerate(grid.offsets):
         at = stamp + round(offset * 1e9)
@@ -81,10 +84,26 @@ def occupancy_labels(drive: Drive, stamp: int, grid: OccupancyGrid) -> Occupancy
         earlier = at - round(grid.interval * 1e9)
         boxes = drive.boxes_at(at).moved(ego_from_map)
         before = drive.boxes_at(earlier).moved(ego_from_map) if earlier >= first else Boxes.none()
+        if seen is not None:
+            boxes = boxes.chosen(np.array([track in seen for track in boxes.track_ids], dtype=bool))
         _fill(boxes, before, grid, x, y, numbers, occupancy[index], flow[index], instance[index])
     return OccupancyLabels(
         occupancy, flow, instance, drivable_cells(drive.map, ego_from_map, grid.bev), valid, tuple(numbers)
     )
+
+
+def _seen(drive: Drive, stamp: int) -> set[str] | None:
+    """Tracks that something met in the second up to `stamp`; None, all of them, where nobody counted."""
+    recent = [boxes for at, boxes in drive.annotations if stamp - SEEN_WITHIN <= at <= stamp]
+    if not recent or any(boxes.hits is None for boxes in recent):
+        return None
+    return {
+        track
+        for boxes in recent
+        if boxes.hits is not None
+        for track, hits in zip(boxes.track_ids, boxes.hits, strict=True)
+        if hits > 0
+    }
 
 
 def _annotated(drive: Drive) -> tuple[int, int]:

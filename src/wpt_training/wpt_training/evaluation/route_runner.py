@@ -17,17 +17,20 @@ from wpt_training.evaluation.policies import make_policy, policy_identity
 from wpt_training.simulator.episode import RouteLog, drive_route
 from wpt_training.simulator.rig import rig_from
 from wpt_training.simulator.scenarios import abilities_of, build_route
+from wpt_training.simulator.traffic import STEP
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`plan_timeout` s a plan may take, `video` the folder for MP4s, `rig_file` the cameras."""
+    """`plan_timeout` s a plan may take, `video` the folder for MP4s, `rig_file` the cameras,
+    `plan_every` s a new plan is made."""
 
     plan_timeout: float = 30.0
     video: Path | None = None
     rig_file: Path | None = None
+    plan_every: float = STEP
 
 
 def run_route(name: str, policy: str, options: RunOptions) -> RouteScore:
@@ -36,12 +39,13 @@ def run_route(name: str, policy: str, options: RunOptions) -> RouteScore:
     try:
         driver = make_policy(policy, options.rig_file)
         scenario = build_route(name)
+        how = (options.plan_timeout, 0.0, options.plan_every)
         if options.video is None:
-            return score_route(drive_route(scenario, driver, None, options.plan_timeout))
+            return score_route(drive_route(scenario, driver, None, *how))
         from wpt_training.report.video import VideoWatcher
 
         with VideoWatcher(options.video / f"{name.replace('/', '-')}.mp4", policy=driver) as watcher:
-            return score_route(drive_route(scenario, driver, watcher.watch, options.plan_timeout))
+            return score_route(drive_route(scenario, driver, watcher.watch, *how))
     except Exception as error:
         abilities_of(type_name)
         log = RouteLog(name, type_name, policy)
@@ -69,6 +73,8 @@ def evaluate_routes(
     if options.rig_file is not None:
         rig_from(options.rig_file)  # a rig that cannot be used is said once, not per route
         identity += f"-rig-{hashlib.sha256(options.rig_file.read_bytes()).hexdigest()[:8]}"
+    if options.plan_every != STEP:
+        identity += f"-every-{options.plan_every:g}s"
     kept = folder / identity
     try:
         kept.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.config import BevEncoderConfig
-from wpt_training.models.sampling import sample_heads
+from wpt_training.models.sampling import full_precision, sample_heads
 
 MIN_DEPTH = 0.1  # m in front of the camera
 
@@ -226,9 +226,10 @@ class BevEncoder(nn.Module):
         `image_size` (height, width), ego_from_camera (B, N, 4, 4), ego_motion (B, 7),
         bev (B, X·Y, C) of the last pass, bev_valid (B,)."""
         batch, cameras = camera_valid.shape
-        locations, visible = project_pillars(
-            self.pillars, intrinsics, ego_from_camera, image_size[0], image_size[1]
-        )
+        with full_precision(bev.device):
+            locations, visible = project_pillars(
+                self.pillars, intrinsics, ego_from_camera, image_size[0], image_size[1]
+            )
         visible = visible & (camera_valid[..., None] > 0.5)
         views = best_views(
             locations.view(batch, cameras, -1, self.pillar, 2),
@@ -246,9 +247,12 @@ class BevEncoder(nn.Module):
 
     def align(self, bev: Tensor, ego_motion: Tensor) -> Tensor:
         """The last pass's BEV (B, X·Y, C), resampled at where the present cells lay then."""
-        cosine, sine = torch.cos(ego_motion[:, 2]), torch.sin(ego_motion[:, 2])
-        rotation = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], dim=-2)
-        then = self.centers[None] @ rotation.transpose(1, 2) + ego_motion[:, None, :2]
+        with full_precision(bev.device):
+            cosine, sine = torch.cos(ego_motion[:, 2]), torch.sin(ego_motion[:, 2])
+            rotation = torch.stack(
+                [torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], dim=-2
+            )
+            then = self.centers[None] @ rotation.transpose(1, 2) + ego_motion[:, None, :2]
         where = normalised_cells(then, self.grid)[:, :, None, None]
         size = (self.grid.cells_x, self.grid.cells_y)
         return sample_heads(bev, where, torch.ones_like(where[..., 0]), size)

@@ -73,7 +73,7 @@ class PlanHead(nn.Module):
 
     def change(self, queries: Tensor) -> Tensor:
         """queries (B, K, C) -> how they depart from driving straight on (B, K, 6, 2)."""
-        return self.mlp(queries).view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
+        return self.mlp(queries).float().view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
 
 
 def ego_status(ego_motion: Tensor, bev_valid: Tensor) -> Tensor:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Leaves mixed precision for a while: a place in metres or pixels does not survive eight bits."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def sample_heads(values: Tensor, locations: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
@@ -18,6 +27,8 @@ def sample_heads(values: Tensor, locations: Tensor, weights: Tensor, size: tuple
     it reads whole rows of channels and never stores a single sample.
     """
     height, width = size
+    # One type for both: the bag takes no other, and mixed precision gives several.
+    values, weights = values.float(), weights.float()
     batch, cells, channels = values.shape
     queries, heads = locations.shape[1], locations.shape[2]
     # x and y apart: tensors with a last dimension of 2 or 4 are what makes this slow on a CPU.

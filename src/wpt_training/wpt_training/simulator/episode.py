@@ -154,9 +154,11 @@ class Episode:
             return COMMANDS.index("turn_left")
         return COMMANDS.index("turn_right" if left <= -2.0 else "keep_forward")
 
-    def step(self, plan: Array) -> None:
-        """Follows the plan for 0.1 s. Raises ValueError if the plan is not finite."""
-        self._tracker.follow(plan, self.ego)
+    def step(self, plan: Array | None) -> None:
+        """Follows the plan, or the one before if it is None, for 0.1 s. Raises ValueError if the plan
+        is not finite."""
+        if plan is not None:
+            self._tracker.follow(plan, self.ego)
         dt = STEP / SUBSTEPS
         before = self.ego
         for _ in range(SUBSTEPS):
@@ -315,14 +317,21 @@ def drive_route(
     watch: Watcher | None = None,
     plan_timeout: float = 30.0,
     sway: float = 0.0,
+    plan_every: float = STEP,
 ) -> RouteLog:
-    """Drives a route to its end. `watch` sees every step with the plan that is about to be followed.
+    """Drives a route to its end. `watch` sees every plan that is about to be followed; one is made
+    every `plan_every` s.
 
     A policy that raises, takes longer than `plan_timeout` s or plans NaN ends the route, with the
     cause in the log.
     """
     episode = Episode(scenario, policy.name, sway)
+    steps, held = max(1, round(plan_every / STEP)), 0
     while not episode.done:
+        if held:
+            episode.step(None)
+            held -= 1
+            continue
         started = time.perf_counter()
         try:
             with _at_most(plan_timeout):
@@ -331,6 +340,7 @@ def drive_route(
                 watch(episode, plan)
             episode.log.plan_seconds.append(time.perf_counter() - started)
             episode.step(plan)
+            held = steps - 1
         except PolicyTimeout:
             episode.fail(f"the policy took longer than {plan_timeout:g} s")
         except Exception as error:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array, planar_matrix
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry, StoredImage
+from wpt_training.simulator.cameras import Rendering
 from wpt_training.simulator.episode import Episode, Policy, RouteLog, drive_route
 from wpt_training.simulator.expert import ExpertPolicy
 from wpt_training.simulator.rig import simulated_rig
@@ -25,6 +29,7 @@ from wpt_training.simulator.traffic import STEP
 START_STAMP = 1_700_000_000_000_000_000  # ns
 ANNOTATED_EVERY = 5  # steps: 2 Hz
 ANNOTATED_AROUND = 75.0  # m
+SEEN_PIXELS = 3  # fewer show nothing
 _DONE = "done.json"
 DEMO_TYPES = ("HardBreakRoute", "VanillaSignalizedTurnEncounterGreenLight", "ParkedObstacle", "ParkingCutIn")
 DEMO_SECONDS = 12.0
@@ -50,7 +55,12 @@ class _Recorder:
         self.max_seconds, self.progress = max_seconds, progress
         self.scene: Scene | None = None
         self.map: MapGeometry | None = None
-        self._rendered = (folder / _DONE).is_file()
+        done = folder / _DONE
+        # What an earlier call rendered it need not render again; what was seen in it lies beside it.
+        self._rendered = done.is_file()
+        self.hits: dict[str, dict[str, int]] = {}
+        if self._rendered:
+            self.hits = json.loads(done.read_text()).get("hits", {})
         self.states: list[list[float]] = []
         self.annotations: list[tuple[int, Boxes]] = []
         self.commands: list[tuple[int, int]] = []
@@ -64,6 +74,7 @@ class _Recorder:
             self._render(episode)
         if len(self.states) % ANNOTATED_EVERY == 0:
             boxes = episode.scenario.traffic.boxes()
+            boxes = replace(boxes, hits=self._hits(boxes))
             near = np.hypot(*(boxes.centers[:, :2] - ego.middle).T) < ANNOTATED_AROUND
             self.annotations.append((stamp, boxes.chosen(near)))
         self.commands.append((stamp, episode.command()))
@@ -77,6 +88,8 @@ class _Recorder:
         if self.scene is None:
             self.scene = Scene(episode.scenario, self.cameras)
         rendering = self.scene.look(episode.ego.map_from_ego)
+        if len(self.states) % ANNOTATED_EVERY == 0:
+            self._count(rendering)
         for camera, image in zip(self.cameras, rendering.images.cpu().numpy(), strict=True):
             path = self.folder / f"{camera.name}_{len(self.states):04d}.jpg"
             try:
@@ -85,6 +98,22 @@ class _Recorder:
                 raise DriveError(
                     f"{path}: {error.strerror}: free some space or choose another folder"
                 ) from None
+
+    def _count(self, rendering: Rendering) -> None:
+        assert self.scene is not None
+        counts = torch.bincount(rendering.instance[rendering.instance >= 0].long())
+        self.hits[str(len(self.states))] = {
+            track: int(count)
+            for track, count in zip(self.scene.track_ids, counts.tolist(), strict=False)
+            if count >= SEEN_PIXELS
+        }
+
+    def _hits(self, boxes: Boxes) -> NDArray[np.int64] | None:
+        """Pixels of each box's track, in the images made at this step; None if there are none."""
+        counts = self.hits.get(str(len(self.states)))
+        if counts is None:
+            return None
+        return np.array([counts.get(track, 0) for track in boxes.track_ids], dtype=np.int64)
 
     def drive(self, name: str) -> Drive:
         states = np.array(self.states)
@@ -144,7 +173,9 @@ def record_route(
     log = drive_route(build_route(name), policy or ExpertPolicy(), recorder.watch, sway=sway)
     if "policy" in log.failure:
         raise DriveError(f"route {name}: {log.failure}")
-    (folder / _DONE).write_text(json.dumps({"route": name, "sets": len(recorder.states)}) + "\n")
+    (folder / _DONE).write_text(
+        json.dumps({"route": name, "sets": len(recorder.states), "hits": recorder.hits}) + "\n"
+    )
     return recorder.drive(name), log
 
 

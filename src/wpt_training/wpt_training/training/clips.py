@@ -30,8 +30,9 @@ class Clips:
     """B clips of T samples; the inputs as POLICY_INPUTS with a T after the B. Not frozen: Fabric moves
     and casts it.
 
-    `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the last sample:
-    `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid`
+    `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. `past_occupancy`
+    (B, T−1, X, Y, Z) and `past_drivable` (B, T−1, X, Y) of the samples before the last, each in its own
+    base_link; without images T−1 is 0. Of the last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid`
     (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
     """
 
@@ -45,6 +46,8 @@ class Clips:
     future: Tensor
     future_valid: Tensor
     speed: Tensor
+    past_occupancy: Tensor
+    past_drivable: Tensor
     occupancy: Tensor
     flow: Tensor
     drivable: Tensor
@@ -138,8 +141,10 @@ class ClipData(Dataset[Clips]):
         last = start + self.clip - 1
         motion, valid = _ego_motion(packed, start, self.clip)
         occupancy, flow = _labels(packed, last, self.grid)
-        cells = self.grid.bev.cells_x * self.grid.bev.cells_y
-        drivable = np.unpackbits(packed.drivable[last], count=cells).astype(bool)
+        before = range(start, last) if self.with_images else range(0)
+        z_cells = (0, *occupancy.shape[1:])
+        past = [_labels(packed, sample, self.grid, frames=1)[0] for sample in before]
+        past_drivable = [_drivable(packed, sample, self.grid) for sample in before]
         values = {
             "images": images[chosen] if self.with_images else images[chosen, :0],
             "camera_valid": packed.camera_valid[chosen].astype(np.float32),
@@ -151,9 +156,11 @@ class ClipData(Dataset[Clips]):
             "future": packed.future[chosen],
             "future_valid": packed.future_valid[chosen],
             "speed": packed.motion[chosen, 0],
+            "past_occupancy": np.concatenate([np.zeros(z_cells, np.uint8), *past]),
+            "past_drivable": np.concatenate([np.zeros(z_cells[:3], bool), *past_drivable]),
             "occupancy": occupancy,
             "flow": flow,
-            "drivable": drivable.reshape(self.grid.bev.cells_x, self.grid.bev.cells_y),
+            "drivable": _drivable(packed, last, self.grid)[0],
             "labels_valid": packed.labels_valid[last],
             "number": np.int64(self._first_number[drive] + last),
         }
@@ -175,14 +182,24 @@ def _ego_motion(
     return motion, valid
 
 
+def _drivable(packed: PackedDrive, index: int, grid: OccupancyGrid) -> NDArray[np.bool_]:
+    """(1, X, Y)."""
+    shape = (1, grid.bev.cells_x, grid.bev.cells_y)
+    return np.unpackbits(packed.drivable[index], count=shape[1] * shape[2]).astype(bool).reshape(shape)
+
+
 def _labels(
-    packed: PackedDrive, index: int, grid: OccupancyGrid
+    packed: PackedDrive, index: int, grid: OccupancyGrid, frames: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Occupancy (L, X, Y, Z) and flow (L, 2, X, Y)."""
-    frames = 1 + grid.future
+    """Occupancy (L, X, Y, Z) and flow (L, 2, X, Y), of the first `frames`, by default all."""
+    frames = frames or 1 + grid.future
     shape = (frames, grid.bev.cells_x, grid.bev.cells_y)
     rows = slice(packed.cell_starts[index], packed.cell_starts[index + 1])
     cells = packed.cells[rows]
+    # Frames lie one after the other.
+    count = int(np.searchsorted(cells, frames * shape[1] * shape[2]))
+    rows = slice(rows.start, rows.start + count)
+    cells = cells[:count]
     occupancy = np.zeros((int(np.prod(shape)), grid.cells_z), np.uint8)
     occupancy[cells] = packed.classes[rows]
     flow = np.zeros((frames, 2, shape[1] * shape[2]), np.float32)

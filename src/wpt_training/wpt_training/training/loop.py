@@ -58,7 +58,7 @@ def make_fabric(config: RecipeConfig, strategy: str = "auto") -> Fabric:
     """Processes and nodes as torchrun made them, one without it; `strategy`: auto, ddp or fsdp."""
     precision = config.precision
     if precision == "auto":
-        precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
+        precision = "bf16-mixed" if calculates_in_bf16() else "32-true"
     processes = int(os.environ.get("WORLD_SIZE", 1))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if strategy == "auto" and processes > 1:
@@ -68,6 +68,11 @@ def make_fabric(config: RecipeConfig, strategy: str = "auto") -> Fabric:
     )  # fmt: skip
     fabric.launch()
     return fabric
+
+
+def calculates_in_bf16() -> bool:
+    """Whether bfloat16 is faster here: on GPUs, and on processors with instructions for it."""
+    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
 
 
 def train(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wpt_training.losses import drivable_loss, flow_loss, lovasz_loss, occupancy_loss, scaling_loss
 from wpt_training.models.config import LossConfig
+from wpt_training.models.occupancy_head import WorldView
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips, remember_clips
@@ -16,7 +18,8 @@ STRIDE = 17  # every so many cells enter the losses that sort or sum over all of
 
 
 class WorldModelTask(Task):
-    """Occupancy, flow and drivable area, now and in the predicted future."""
+    """Occupancy, flow and drivable area, now and in the predicted future; and occupancy and drivable
+    area at the clip's earlier samples, so that every image that is looked at teaches to see."""
 
     trained: WorldModel
 
@@ -26,14 +29,18 @@ class WorldModelTask(Task):
 
     def forward(self, clips: Clips) -> StepLoss:
         world, weights = self.trained, self.losses
-        queue = remember_clips(world, encode_clips(world.perception, clips), clips)
-        states = world.states(queue)
+        bevs = encode_clips(world.perception, clips)
+        states = world.states(remember_clips(world, bevs, clips))
         future = world.rollout(states, driven_way(clips.future[:, -1], clips.future_valid[:, -1]))
-        states = torch.cat([states[:, :1], future], dim=1)
-        looked_at = self._looked_at(clips)
-        view = world.view(states[:, looked_at])
-        valid = clips.labels_valid[:, looked_at].flatten()
-        target = clips.occupancy[:, looked_at].flatten(0, 1).permute(0, 3, 1, 2).long()  # (B·L', Z, X, Y)
+        past = [world.state(bev) for bev in bevs[:-1]]
+        states = torch.cat([torch.stack([*past, states[:, 0]], dim=1), future], dim=1)
+        before, looked_at = len(past), self._looked_at(clips)
+        rows = [*range(before), *(before + frame for frame in looked_at)]
+        view = world.view(states[:, rows])
+        view = WorldView(*(values.float() for values in view))
+        valid = F.pad(clips.labels_valid[:, looked_at], (before, 0), value=True).flatten()
+        occupancy = torch.cat([clips.past_occupancy, clips.occupancy[:, looked_at]], dim=1)
+        target = occupancy.flatten(0, 1).permute(0, 3, 1, 2).long()  # (B·L', Z, X, Y)
         parts = {"occupancy": weights.occupancy * occupancy_loss(
             view.occupancy, target, valid, weights.occupied_weight
         )}  # fmt: skip
@@ -44,10 +51,14 @@ class WorldModelTask(Task):
             parts["scaling"] = weights.scaling * scaling_loss(some, some_target)
         if weights.lovasz:
             parts["lovasz"] = weights.lovasz * lovasz_loss(some, some_target)
-        occupied = (target != 0).any(1) & valid[:, None, None]
-        flow = clips.flow[:, looked_at].flatten(0, 1)
-        parts["flow"] = weights.flow * flow_loss(view.flow, flow, occupied)
-        drivable = clips.drivable[:, None].expand(-1, len(looked_at), -1, -1).flatten(0, 1)
+        # Flow is labelled at the last sample and after it.
+        flow = view.flow.unflatten(0, (len(clips), -1))[:, before:].flatten(0, 1)
+        moving = (clips.occupancy[:, looked_at] != 0).any(-1) & clips.labels_valid[:, looked_at, None, None]
+        parts["flow"] = weights.flow * flow_loss(
+            flow, clips.flow[:, looked_at].flatten(0, 1), moving.flatten(0, 1)
+        )
+        now = clips.drivable[:, None].expand(-1, len(looked_at), -1, -1)
+        drivable = torch.cat([clips.past_drivable, now], dim=1).flatten(0, 1)
         parts["drivable"] = weights.drivable * drivable_loss(view.drivable, drivable)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
 
