@@ -145,7 +145,7 @@ def run(folder, data, steps, state_steps=None):
     def some(first):
         return batches(data, 2, 0, first, steps)
 
-    return train(task, some, QUICK, folder, state, make_fabric(QUICK))
+    return train(task, some, QUICK, folder, state, make_fabric())
 
 
 def test_a_killed_run_goes_on_to_the_same_losses(data, tmp_path):
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(data, tmp_pa
             yield clips
 
     with pytest.raises(TrainingError, match=r"step 0 is nan .*bad_batch_0\.pt"):
-        train(task, poisoned, QUICK, tmp_path, state, make_fabric(QUICK))
+        train(task, poisoned, QUICK, tmp_path, state, make_fabric())
     assert (tmp_path / "bad_batch_0.pt").is_file()
 
 

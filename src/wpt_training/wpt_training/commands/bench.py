@@ -105,6 +105,45 @@ def simulator(
         write_json(json, content)
 
 
+@app.command()
+def size(
+    config: Annotated[str, typer.Option(help="tiny, small, paper, smoke or a file")] = "paper",
+    batch: Annotated[int, typer.Option(help="clips of the training step")] = 1,
+    clip: Annotated[int, typer.Option(help="samples a clip; 0: the configuration's")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
+) -> None:
+    """What a configuration takes: parameters, shapes, one training step and an export, with their memory."""
+    with clear_errors(), tempfile.TemporaryDirectory() as folder:
+        from dataclasses import asdict
+
+        from rich.table import Table
+
+        from wpt_training.evaluation.model_size import measure_size
+        from wpt_training.evaluation.tables import write_json
+        from wpt_training.models.config import load_training_config
+
+        settings = load_training_config(config)
+        with console.status("building") as status:
+            result = measure_size(
+                settings, batch, clip or settings.data.clip, Path(folder), device, status.update
+            )
+        table = Table(title=f"{config}, {platform.machine()}, {os.cpu_count()} cores, {device}")
+        table.add_column("part")
+        table.add_column("parameters", justify="right")
+        for name, count in result.parameters.items():
+            table.add_row(name, f"{count / 1e6:.2f} M")
+        console.print(table)
+        for name, shape in result.shapes.items():
+            console.print(f"{name}: {' x '.join(map(str, shape))}")
+        console.print(
+            f"one training step: {result.step_seconds:.1f} s, loss {result.loss:.2f}; "
+            f"export: {result.export_seconds:.1f} s; memory at most {result.peak_gib:.1f} GiB"
+        )
+        if json is not None:
+            write_json(json, {"config": config, "batch": batch, "device": device, **asdict(result)})
+
+
 def _run(bundle: str, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:
     environment = dict(os.environ, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     environment["ROS_DOMAIN_ID"] = str(os.getpid() % 100 + 1)

@@ -114,7 +114,7 @@ def train_experiment(
     folder = out / f"seed{seed}"
     runs = Runs.under(folder)
     # Whoever starts with the world model's perception needs one, the baseline too.
-    starts = ("world",) if config.baseline_recipe.perception == "world" else ()
+    starts = ("world",) if config.baseline_recipe.perception != "fresh" else ()
     needed = {
         "student": ("world", "teacher"),
         "teacher": ("world",),

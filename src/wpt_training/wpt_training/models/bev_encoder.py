@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.config import BevEncoderConfig
@@ -85,26 +86,35 @@ def best_views(locations: Tensor, visible: Tensor, views: int) -> PillarViews:
 class SpatialCrossAttention(nn.Module):
     """Queries gather image features around their projected pillar points, over the cameras that see them."""
 
-    def __init__(self, channels: int, heads: int, points: int, pillar: int) -> None:
+    def __init__(self, channels: int, heads: int, points: int, pillar: int, levels: int) -> None:
         super().__init__()
-        self.heads, self.points, self.pillar = heads, points, pillar
-        self.offsets = nn.Linear(channels, heads * pillar * points * 2)
-        self.weights = nn.Linear(channels, heads * pillar * points)
+        self.heads, self.points, self.pillar, self.levels = heads, points, pillar, levels
+        self.offsets = nn.Linear(channels, heads * pillar * levels * points * 2)
+        self.weights = nn.Linear(channels, heads * pillar * levels * points)
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels)
         nn.init.zeros_(self.offsets.weight)
         nn.init.normal_(self.offsets.bias, std=1.0)  # cells of the feature map
 
-    def forward(self, queries: Tensor, features: Tensor, views: PillarViews) -> Tensor:
-        """queries (B, Q, C), features (B, N, C, h, w) -> (B, Q, C)."""
-        batch, count, channels = queries.shape
-        cameras, height, width = features.shape[1], features.shape[-2], features.shape[-1]
-        shape = (batch, count, self.heads, self.pillar, self.points)
-        size = torch.tensor([width, height], dtype=queries.dtype, device=queries.device)
-        offsets = self.offsets(queries).view(*shape, 2) * (2 / size)
-        weights = self.weights(queries).view(*shape).flatten(-2).softmax(-1).view(*shape)
+    def forward(self, queries: Tensor, features: tuple[Tensor, ...], views: PillarViews) -> Tensor:
+        """queries (B, Q, C), features (B, N, C, h, w) a level -> (B, Q, C)."""
+        shape = (*queries.shape[:2], self.heads, self.pillar, self.levels, self.points)
+        offsets = self.offsets(queries).view(*shape, 2)
+        weights = self.weights(queries).view(*shape).flatten(3).softmax(-1).view(*shape)
+        sampled = self._sampled(features[0], views, offsets[..., 0, :, :], weights[..., 0, :])
+        for level in range(1, self.levels):
+            sampled = sampled + self._sampled(
+                features[level], views, offsets[..., level, :, :], weights[..., level, :]
+            )
+        hits = views.visible.any(-1).to(queries.dtype).sum(1).clamp(min=1)  # (B, Q)
+        return self.output(sampled / hits[..., None])
+
+    def _sampled(self, features: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor) -> Tensor:
+        """features (B, N, C, h, w), offsets (B, Q, heads, D, P, 2) in cells, weights (B, Q, heads, D, P)."""
+        batch, cameras, channels, height, width = features.shape
+        size = torch.tensor([width, height], dtype=offsets.dtype, device=offsets.device)
         # (B, V, Q, heads, D, P, 2)
-        where = views.locations[:, :, :, None, :, None] + offsets[:, None]
+        where = views.locations[:, :, :, None, :, None] + (offsets * (2 / size))[:, None]
         share = weights[:, None] * views.visible[:, :, :, None, :, None]
         # All cameras' maps stand below each other in one, so that one call samples any of them.
         tokens = features.flatten(3).transpose(2, 3).reshape(batch, -1, channels)
@@ -113,15 +123,13 @@ class SpatialCrossAttention(nn.Module):
         row = (where[..., 1].clamp(-inside, inside) + 1) / 2
         row = (row + views.camera[..., None, None, None]) / cameras * 2 - 1
         where = torch.stack([where[..., 0], row], dim=-1)
-        flat = (batch, count, self.heads, -1)
-        sampled = sample_heads(
+        flat = (batch, offsets.shape[1], self.heads, -1)
+        return sample_heads(
             atlas,
             where.permute(0, 2, 3, 1, 4, 5, 6).reshape(*flat, 2),
             share.permute(0, 2, 3, 1, 4, 5).reshape(flat),
             (cameras * height, width),
         )
-        hits = views.visible.any(-1).to(queries.dtype).sum(1).clamp(min=1)  # (B, Q)
-        return self.output(sampled / hits[..., None])
 
 
 class TemporalSelfAttention(nn.Module):
@@ -161,10 +169,12 @@ class TemporalSelfAttention(nn.Module):
 class BevEncoderLayer(nn.Module):
     """Temporal self-attention, spatial cross-attention, feed-forward; each added and normalised."""
 
-    def __init__(self, channels: int, config: BevEncoderConfig) -> None:
+    def __init__(self, channels: int, config: BevEncoderConfig, levels: int) -> None:
         super().__init__()
         self.temporal = TemporalSelfAttention(channels, config.heads, config.temporal_points)
-        self.spatial = SpatialCrossAttention(channels, config.heads, config.points, len(config.heights))
+        self.spatial = SpatialCrossAttention(
+            channels, config.heads, config.points, len(config.heights), levels
+        )
         self.feed_forward = nn.Sequential(
             nn.Linear(channels, config.feed_forward),
             nn.ReLU(),
@@ -176,12 +186,12 @@ class BevEncoderLayer(nn.Module):
         self,
         queries: Tensor,
         previous: Tensor,
-        features: Tensor,
+        features: tuple[Tensor, ...],
         views: PillarViews,
         centers: Tensor,
         grid: BevGrid,
     ) -> Tensor:
-        """queries, previous (B, Q, C), features (B, N, C, h, w), centers (Q, 2) -> (B, Q, C)."""
+        """queries, previous (B, Q, C), features (B, N, C, h, w) a level, centers (Q, 2) -> (B, Q, C)."""
         queries = self.norms[0](queries + self.temporal(queries, previous, centers, grid))
         queries = self.norms[1](queries + self.spatial(queries, features, views))
         return self.norms[2](queries + self.feed_forward(queries))
@@ -193,9 +203,11 @@ class BevEncoder(nn.Module):
     centers: Tensor
     pillars: Tensor
 
-    def __init__(self, grid: BevGrid, config: BevEncoderConfig) -> None:
+    def __init__(
+        self, grid: BevGrid, config: BevEncoderConfig, levels: int = 1, recompute: bool = False
+    ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.recompute = grid, recompute
         self.pillar, self.views = len(config.heights), config.views
         centers = bev_cell_centers(grid)
         heights = torch.tensor(config.heights)
@@ -209,11 +221,13 @@ class BevEncoder(nn.Module):
         self.register_buffer("centers", centers, persistent=False)
         self.register_buffer("pillars", pillars.reshape(-1, 3), persistent=False)
         self.queries = nn.Parameter(torch.randn(len(centers), grid.channels) * 0.02)
-        self.layers = nn.ModuleList(BevEncoderLayer(grid.channels, config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            BevEncoderLayer(grid.channels, config, levels) for _ in range(config.layers)
+        )
 
     def forward(
         self,
-        features: Tensor,
+        features: tuple[Tensor, ...],
         camera_valid: Tensor,
         intrinsics: Tensor,
         ego_from_camera: Tensor,
@@ -222,7 +236,7 @@ class BevEncoder(nn.Module):
         bev: Tensor,
         bev_valid: Tensor,
     ) -> Tensor:
-        """features (B, N, C, h, w), camera_valid (B, N), intrinsics (B, N, 3, 3) of images of
+        """features (B, N, C, h, w) a level, camera_valid (B, N), intrinsics (B, N, 3, 3) of images of
         `image_size` (height, width), ego_from_camera (B, N, 4, 4), ego_motion (B, 7),
         bev (B, X·Y, C) of the last pass, bev_valid (B,)."""
         batch, cameras = camera_valid.shape
@@ -242,7 +256,11 @@ class BevEncoder(nn.Module):
         previous = torch.where(bev_valid[:, None, None] > 0.5, previous, queries)
         centers = normalised_cells(self.centers, self.grid)
         for layer in self.layers:
-            queries = layer(queries, previous, features, views, centers, self.grid)
+            given = (queries, previous, features, views, centers, self.grid)
+            if self.recompute and torch.is_grad_enabled():
+                queries = checkpoint(layer, *given, use_reentrant=False)
+            else:
+                queries = layer(*given)
         return queries
 
     def align(self, bev: Tensor, ego_motion: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class BackboneConfig(_Strict):
     hidden_sizes: list[int] = [24, 48, 64]
     depths: list[int] = [1, 1, 1]
     layer_type: str = "basic"
+    levels: int = Field(1, ge=1, description="of the FPN, finest first; beyond the stages by strides of two")
 
 
 class BevEncoderConfig(_Strict):
@@ -69,6 +70,7 @@ class StudentConfig(_Strict):
     bev: BevGrid = BevGrid(cells_x=32, cells_y=32, channels=64, resolution=2.0, x_min=-16.0, y_min=-32.0)
     encoder: BevEncoderConfig = BevEncoderConfig()
     planner: PlannerConfig = PlannerConfig()
+    recompute: bool = Field(False, description="perception's activations, instead of keeping them in memory")
 
 
 class WorldModelConfig(_Strict):
@@ -83,7 +85,7 @@ class WorldModelConfig(_Strict):
     feed_forward: int = 256
     head_channels: int = 64
     future: int = Field(6, ge=1, le=6, description="states ahead, 0.5 s apart")
-    upsample: int = 4
+    upsample: float = Field(4, gt=0, description="label cells a BEV cell and side; 2.56 makes 512 of 200")
     cells_z: int = 4
     z_min: float = -1.0
     z_max: float = 3.0
@@ -146,9 +148,13 @@ class RecipeConfig(_Strict):
     clip_norm: float = 35.0
     ema: float = Field(0.998, description="decay of the averaged weights; 0: none")
     accumulate: int = 1
-    perception: Literal["fresh", "world"] = Field(
+    perception: Literal["fresh", "world", "frozen"] = Field(
         "fresh",
-        description="what baseline and student start to see with: nothing learned, or the world model's",
+        description="what baseline and student see with: learned anew, learned on from the world model's, "
+        "or the world model's as it is, which makes a run a hundred times cheaper",
+    )
+    memory_drop: float = Field(
+        0.1, description="chance that a clip's last sample has no past, as a drive's first"
     )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -171,12 +177,18 @@ class LossConfig(_Strict):
     simulation_reward: float = 0.5
 
 
-def finer(grid: BevGrid, scale: int) -> BevGrid:
-    """The same area with `scale` x `scale` cells for each."""
+def finer(grid: BevGrid, scale: float) -> BevGrid:
+    """The same area with `scale` x `scale` cells for each. Raises ConfigError if that is no whole number
+    of cells."""
+    cells = (round(grid.cells_x * scale), round(grid.cells_y * scale))
+    if abs(cells[0] - grid.cells_x * scale) + abs(cells[1] - grid.cells_y * scale) > 1e-6:
+        raise ConfigError(
+            f"world.upsample {scale:g}: makes no whole cells of {grid.cells_x} x {grid.cells_y}"
+        )
     return grid.model_copy(
         update={
-            "cells_x": grid.cells_x * scale,
-            "cells_y": grid.cells_y * scale,
+            "cells_x": cells[0],
+            "cells_y": cells[1],
             "resolution": grid.resolution / scale,
         }
     )
@@ -226,7 +238,9 @@ def load_training_config(name: str | Path) -> TrainingConfig:
         content = yaml.safe_load(path.read_text()) or {}
         return TrainingConfig.model_validate(content)
     except OSError:
-        raise ConfigError(f"{path}: no such file; config/training holds tiny, small and smoke") from None
+        raise ConfigError(
+            f"{path}: no such file; config/training holds tiny, small, paper and smoke"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}".replace("\n", " ")) from None
     except ValidationError as error:

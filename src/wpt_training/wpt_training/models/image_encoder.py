@@ -13,13 +13,18 @@ from wpt_training.models.config import BackboneConfig, ConfigError
 class ImageEncoder(nn.Module):
     """(B·N, 3, h, w) to one feature map a level, finest first, each with `channels` channels."""
 
-    def __init__(self, config: BackboneConfig, channels: int, levels: int = 1) -> None:
+    def __init__(self, config: BackboneConfig, channels: int) -> None:
         super().__init__()
         self.backbone = _backbone(config)
         widths: list[int] = self.backbone.channels  # type: ignore[assignment]
-        self.levels = levels
+        # Pretrained statistics stay: batches of large images are too small for their own.
+        self.keeps_statistics = bool(config.name)
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
-        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels))
+        inner = min(config.levels, len(widths))
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(inner))
+        self.coarser = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(config.levels - inner)
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = [
@@ -29,7 +34,18 @@ class ImageEncoder(nn.Module):
         for fine in range(len(maps) - 2, -1, -1):
             size = maps[fine].shape[-2:]
             maps[fine] = maps[fine] + F.interpolate(maps[fine + 1], size=size, mode="nearest")
-        return [smooth(maps[level]) for level, smooth in enumerate(self.smooth)]
+        levels = [smooth(maps[level]) for level, smooth in enumerate(self.smooth)]
+        for coarser in self.coarser:
+            levels.append(coarser(levels[-1]))
+        return levels
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def fuse(self) -> None:
         """Folds batch normalisation into the convolutions before it; for inference only."""

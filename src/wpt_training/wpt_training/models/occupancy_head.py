@@ -21,24 +21,29 @@ class WorldView(NamedTuple):
 
 
 class OccupancyHead(nn.Module):
-    """State tokens (B, x·y, C) to a WorldView with `scale` cells a token and side, in two steps of
-    pixel shuffling (Shi et al. 2016)."""
+    """State tokens (B, x·y, C) to a WorldView on `config.upsample` times the BEV's cells, by pixel shuffling
+    (Shi et al. 2016), or by interpolation where that is no whole number."""
 
     def __init__(self, channels: int, tokens: tuple[int, int], merge: int, config: WorldModelConfig) -> None:
         super().__init__()
-        self.tokens, self.merge, self.upsample = tokens, merge, config.upsample
+        self.tokens, self.merge = tokens, merge
+        whole = config.upsample == int(config.upsample)
+        self.shuffle = int(config.upsample) if whole else 1
+        self.size = tuple(round(count * merge * config.upsample) for count in tokens)
         self.cells_z = config.cells_z
         hidden = config.head_channels
         self.outputs = len(CLASSES) * config.cells_z + 3
         self.expand = nn.Linear(channels, hidden * merge * merge)
         self.smooth = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.out = nn.Conv2d(hidden, self.outputs * config.upsample**2, 1)
+        self.out = nn.Conv2d(hidden, self.outputs * self.shuffle**2, 1)
 
     def forward(self, state: Tensor) -> WorldView:
         batch = state.shape[0]
         coarse = self.expand(state).transpose(1, 2).reshape(batch, -1, *self.tokens)
-        fine = F.pixel_shuffle(coarse, self.merge)
-        values = F.pixel_shuffle(self.out(F.relu(self.smooth(F.relu(fine)))), self.upsample)
+        fine = F.relu(self.smooth(F.relu(F.pixel_shuffle(coarse, self.merge))))
+        if self.shuffle == 1 and fine.shape[-2:] != self.size:
+            fine = F.interpolate(fine, size=self.size, mode="bilinear", align_corners=False)
+        values = F.pixel_shuffle(self.out(fine), self.shuffle)
         occupancy, flow, drivable = values.split([self.outputs - 3, 2, 1], dim=1)
         return WorldView(
             occupancy.reshape(batch, len(CLASSES), self.cells_z, *occupancy.shape[-2:]), flow, drivable[:, 0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wpt_training.models.bev_encoder import BevEncoder
 from wpt_training.models.config import StudentConfig
@@ -14,10 +16,15 @@ from wpt_training.models.preprocessing import ImagePreprocessing
 
 
 class CameraFeatures(NamedTuple):
-    """`maps` (B, N, C, h, w) and the intrinsics (B, N, 3, 3) of the resized images."""
+    """`maps` (B, N, C, h, w), one a level, finest first, and the intrinsics (B, N, 3, 3) of the resized
+    images."""
 
-    maps: Tensor
+    maps: tuple[Tensor, ...]
     intrinsics: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> CameraFeatures:
+        """`change` done to all of them."""
+        return CameraFeatures(tuple(change(level) for level in self.maps), change(self.intrinsics))
 
 
 class Perception(nn.Module):
@@ -26,15 +33,24 @@ class Perception(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.image_size = (config.image_height, config.image_width)
+        self.recompute = config.recompute
         self.preprocessing = ImagePreprocessing(config.image_height, config.image_width)
         self.image_encoder = ImageEncoder(config.backbone, config.bev.channels)
-        self.bev_encoder = BevEncoder(config.bev, config.encoder)
+        self.bev_encoder = BevEncoder(config.bev, config.encoder, config.backbone.levels, config.recompute)
 
     def look(self, images: Tensor, intrinsics: Tensor) -> CameraFeatures:
         """images (B, N, H, W, 3) uint8, intrinsics (B, N, 3, 3)."""
         pixels, resized_intrinsics = self.preprocessing(images, intrinsics)
-        maps = self.image_encoder(pixels)[0]
-        return CameraFeatures(maps.view(*images.shape[:2], *maps.shape[1:]), resized_intrinsics)
+        maps = self._encoded(pixels)
+        return CameraFeatures(tuple(m.unflatten(0, images.shape[:2]) for m in maps), resized_intrinsics)
+
+    def _encoded(self, pixels: Tensor) -> list[Tensor]:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self.image_encoder(pixels)
+        each: list[list[Tensor]] = [
+            checkpoint(self.image_encoder, image, use_reentrant=False) for image in pixels.split(1)
+        ]
+        return [torch.cat(level) for level in zip(*each, strict=True)]
 
     def forward(
         self,

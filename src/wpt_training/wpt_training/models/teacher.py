@@ -100,9 +100,11 @@ class Teacher(nn.Module):
         return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
 
     def judge(self, states: Tensor, way: Tensor, motion: Tensor, command: Tensor) -> PredictedRewards:
-        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to: rewards with M = 1."""
+        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to: rewards with M = 1. What
+        can be learned from them is to move within that future, not to bend it."""
         assert self.reward is not None
-        return self.reward(self.world, way[:, None], self.imagine(states, way[:, None]), motion, command)
+        future = self.imagine(states, way.detach()[:, None])
+        return self.reward(self.world, way[:, None], future, motion, command)
 
     def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
         """Eq. 8: every query reads the states that its own proposal leads to."""

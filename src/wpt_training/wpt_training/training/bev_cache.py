@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,7 +72,7 @@ def _drive_bevs(world: WorldModel, data: ClipData, drive: int, device: torch.dev
         for k, sample in enumerate(range(rows.start, rows.stop)):
             motion, valid = data.motion_into(drive, sample)
             bev = perception.step(
-                type(seen)(seen.maps[k : k + 1], seen.intrinsics[k : k + 1]),
+                seen.each(itemgetter(slice(k, k + 1))),
                 torch.from_numpy(packed.camera_valid[sample : sample + 1]).to(device, torch.float32),
                 torch.from_numpy(packed.ego_from_camera[sample : sample + 1]).to(device),
                 motion.to(device), bev, valid.to(device),

@@ -30,10 +30,11 @@ class Clips:
     """B clips of T samples; the inputs as POLICY_INPUTS with a T after the B. Not frozen: Fabric moves
     and casts it.
 
-    `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. `past_occupancy`
-    (B, T−1, X, Y, Z) and `past_drivable` (B, T−1, X, Y) of the samples before the last, each in its own
-    base_link; without images T−1 is 0. Of the last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid`
-    (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
+    `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the samples before the last,
+    each in its own base_link, without images none: `past_occupancy` (B, T−1, X, Y, Z),
+    `past_drivable` (B, T−1, X, Y). Of the last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow`
+    (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid` (B, L), with L = 1 + future frames. `number`
+    (B,) of the last sample within the data.
     """
 
     images: Tensor
@@ -225,6 +226,7 @@ def batches(
     first_step: int,
     last_step: int,
     camera_drop: float = 0.0,
+    memory_drop: float = 0.0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -232,7 +234,7 @@ def batches(
     """The batches of steps `first_step` to `last_step` of this process; `batch` counts all processes'.
 
     With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
-    its samples.
+    its samples; with `memory_drop` its last sample has no past.
     """
     share = batch // world_size
     loader = DataLoader(
@@ -245,8 +247,12 @@ def batches(
         prefetch_factor=4 if workers else None,
     )
     for step, clips in enumerate(loader, start=first_step):
+        generator = np.random.default_rng([seed, step, rank])
         if camera_drop > 0:
-            drop_cameras(clips, camera_drop, np.random.default_rng([seed, step, rank]))
+            drop_cameras(clips, camera_drop, generator)
+        if memory_drop > 0:
+            kept = torch.from_numpy(generator.random(len(clips)) >= memory_drop)
+            clips.bev_valid[:, -1] *= kept
         yield clips
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import torch
 from torch import Tensor
 
-from wpt_training.models.perception import CameraFeatures, Perception
+from wpt_training.models.perception import Perception
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.clips import Clips
 
@@ -14,13 +16,12 @@ def encode_clips(perception: Perception, clips: Clips) -> list[Tensor]:
     """T BEVs (B, X·Y, C). Gradients reach each sample's images, not the BEV it started from."""
     batch, length = clips.images.shape[:2]
     seen = perception.look(clips.images.flatten(0, 1), clips.intrinsics.flatten(0, 1))
-    maps = seen.maps.unflatten(0, (batch, length))
-    intrinsics = seen.intrinsics.unflatten(0, (batch, length))
+    seen = seen.each(lambda values: values.unflatten(0, (batch, length)))
     bev = perception.initial_bev(batch)
     bevs = []
     for t in range(length):
         bev = perception.step(
-            CameraFeatures(maps[:, t], intrinsics[:, t]), clips.camera_valid[:, t],
+            seen.each(itemgetter((slice(None), t))), clips.camera_valid[:, t],
             clips.ego_from_camera[:, t], clips.ego_motion[:, t], bev.detach(), clips.bev_valid[:, t],
         )  # fmt: skip
         bevs.append(bev)

@@ -54,25 +54,25 @@ class Task(nn.Module):
         raise NotImplementedError
 
 
-def make_fabric(config: RecipeConfig, strategy: str = "auto") -> Fabric:
+def make_fabric(strategy: str = "auto") -> Fabric:
     """Processes and nodes as torchrun made them, one without it; `strategy`: auto, ddp or fsdp."""
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if calculates_in_bf16() else "32-true"
     processes = int(os.environ.get("WORLD_SIZE", 1))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if strategy == "auto" and processes > 1:
         strategy = "ddp"
     fabric = Fabric(
-        accelerator="auto", devices=here, num_nodes=processes // here, strategy=strategy, precision=precision
+        accelerator="auto", devices=here, num_nodes=processes // here, strategy=strategy
     )  # fmt: skip
     fabric.launch()
     return fabric
 
 
-def calculates_in_bf16() -> bool:
-    """Whether bfloat16 is faster here: on GPUs, and on processors with instructions for it."""
-    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+def mixed_precision(config: RecipeConfig) -> bool:
+    """Whether to calculate in bfloat16 where that is safe; `auto`: on GPUs, and on processors that have
+    instructions for it. Not Fabric's: it would round the inputs as well, calibration and ego motion."""
+    if config.precision == "auto":
+        return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    return config.precision == "bf16-mixed"
 
 
 def train(
@@ -120,6 +120,7 @@ class _Run:
         self, task: Task, config: RecipeConfig, folder: Path, state: RunState, fabric: Fabric
     ) -> None:
         self.config, self.folder, self.state, self.fabric = config, folder, state, fabric
+        self.mixed = mixed_precision(config)
         groups = parameter_groups(task, config)
         if "FSDP" in type(fabric.strategy).__name__:
             # FSDP makes parameters anew; the backbone's own learning rate goes with the old ones.
@@ -144,7 +145,8 @@ class _Run:
         self.task.train()
         try:
             for part in _parts(clips, self.config.accumulate):
-                loss: StepLoss = self.task(part)
+                with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.mixed):
+                    loss: StepLoss = self.task(part)
                 if not bool(torch.isfinite(loss.total)):
                     self._refuse(clips, loss)
                 self.fabric.backward(loss.total / self.config.accumulate)

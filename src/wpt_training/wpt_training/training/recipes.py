@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from wpt_training.export import git_revision
 from wpt_training.models.config import ConfigError, RecipeConfig, RewardConfig, TrainingConfig
@@ -25,6 +26,7 @@ from wpt_training.randomness import seed_everything
 from wpt_training.training.bev_cache import BevCache, cached_bevs
 from wpt_training.training.checkpoint import RunState, has_checkpoint, load_weights, read_state
 from wpt_training.training.clips import ClipData, Clips, batches, steps_of
+from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import Task, make_fabric, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.student import Distillation, StudentTask
@@ -91,10 +93,18 @@ def load_world(config: TrainingConfig, folder: Path) -> tuple[WorldModel, str]:
     Raises ConfigError."""
     world = WorldModel(config.student, config.world)
     load_weights(world, folder)
+    return world, _digest(world.perception)
+
+
+def _digest(module: nn.Module) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(world.perception.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return world, digest.hexdigest()[:12]
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _digest_of_names(data: ClipData) -> str:
+    return hashlib.sha256(" ".join(data.names).encode()).hexdigest()[:12]
 
 
 def load_teacher(config: TrainingConfig, world: WorldModel, folder: Path) -> Teacher:
@@ -124,7 +134,7 @@ def run_recipe(
         found = read_state(folder)
         if found.finished and found.config == described(config, name) and found.data == config.data.train:
             return found
-    fabric = make_fabric(recipe, strategy)
+    fabric = make_fabric(strategy)
     if recipe.batch % (fabric.world_size * recipe.accumulate):
         raise ConfigError(
             f"{name}: a batch of {recipe.batch} clips cannot be shared by {fabric.world_size} processes "
@@ -133,7 +143,7 @@ def run_recipe(
     if fabric.global_rank == 0:
         training_data(config, bar, split="train")
     fabric.barrier()
-    uses_cache = name in ("teacher", "baseline-t")
+    uses_cache = name in ("teacher", "baseline-t") or recipe.perception == "frozen"
     data = training_data(config, None, with_images=not uses_cache)
     seed_everything(config.seed)
     task = _task(name, config, runs, data, fabric, bar)
@@ -144,7 +154,7 @@ def run_recipe(
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
             data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
-            config.data.workers, fabric.global_rank, fabric.world_size,
+            recipe.memory_drop, config.data.workers, fabric.global_rank, fabric.world_size,
         ):  # fmt: skip
             yield clips.to(fabric.device)
 
@@ -167,28 +177,50 @@ def _task(
 ) -> Task:
     if name == "world":
         return WorldModelTask(WorldModel(config.student, config.world), config.losses)
-    if name == "baseline":
-        return StudentTask(_student(config, config.baseline_recipe, runs), config.losses)
+    if name == "baseline" and config.baseline_recipe.perception == "fresh":
+        return StudentTask(Student(config.student), config.losses)
     world, identity = load_world(config, runs.world)
-    if name == "student":
-        teacher = load_teacher(config, world, runs.teacher)
-        seed_everything(config.seed)  # the baseline's own start
-        student = _student(config, config.student_recipe, runs)
+    if name == "baseline":
+        recipe, given = config.baseline_recipe, None
+    elif name == "student":
+        recipe, given = config.student_recipe, _distillation(config, runs, world, identity, data, fabric, bar)
+    else:
         cache = _cache(world, identity, data, fabric, bar)
-        return StudentTask(student, config.losses, Distillation(teacher, cache, config.distillation))
-    cache = _cache(world, identity, data, fabric, bar)
-    seed_everything(config.seed)
-    teacher = Teacher(config.student, config.teacher, world)
-    teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
-    return TeacherTask(teacher, cache, config.losses)
-
-
-def _student(config: TrainingConfig, recipe: RecipeConfig, runs: Runs) -> Student:
+        seed_everything(config.seed)
+        teacher = Teacher(config.student, config.teacher, world)
+        teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
+        return TeacherTask(teacher, cache, config.losses)
+    seed_everything(config.seed)  # student and baseline start alike
     student = Student(config.student)
-    if recipe.perception == "world":
-        world, _ = load_world(config, runs.world)
+    if recipe.perception != "fresh":
         student.perception.load_state_dict(world.perception.state_dict())
-    return student
+    seen = _cache(world, identity, data, fabric, bar) if recipe.perception == "frozen" else None
+    return StudentTask(student, config.losses, given, seen)
+
+
+def _distillation(
+    config: TrainingConfig,
+    runs: Runs,
+    world: WorldModel,
+    identity: str,
+    data: ClipData,
+    fabric: Fabric,
+    bar: Bar | None,
+) -> Distillation:
+    teacher = load_teacher(config, world, runs.teacher)
+    cache = _cache(world, identity, data, fabric, bar)
+    lessons = None
+    if config.distillation.teacher == "frozen":
+        device, about = (
+            torch.device(fabric.device),
+            f"{_digest(teacher)}-{int(teacher.by_reward)}-{_digest_of_names(data)}",
+        )
+        if fabric.global_rank == 0:
+            with _bar(bar, "the teacher looks at the data") as progress:
+                taught_lessons(teacher, about, cache, data, runs.teacher, device, progress)
+        fabric.barrier()
+        lessons = taught_lessons(teacher, about, cache, data, runs.teacher, device)
+    return Distillation(teacher, cache, config.distillation, lessons)
 
 
 def _cache(world: WorldModel, identity: str, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:

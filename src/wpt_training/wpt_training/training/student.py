@@ -15,29 +15,38 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips
+from wpt_training.training.lessons import Lesson, Lessons, lesson_of
 from wpt_training.training.loop import StepLoss, Task
-from wpt_training.training.teacher import teacher_loss, teacher_plans
+from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from; `cache` holds the teacher's BEVs of the same data."""
+    """What a student learns from; `cache` holds the teacher's BEVs of the same data, `lessons` what it
+    says about them if it is frozen."""
 
     teacher: Teacher
     cache: BevCache
     config: DistillationConfig
+    lessons: Lessons | None = None
 
 
 class StudentTask(Task):
-    """Imitation on every sample; on each clip's last one the teacher's queries and rewards as well."""
+    """Imitation on every sample; on each clip's last one the teacher's queries and rewards as well. With
+    `seen`, BEVs that were made before, perception stays as it is and only the last samples count."""
 
     trained: Student
 
     def __init__(
-        self, student: Student, losses: LossConfig, distillation: Distillation | None = None
+        self,
+        student: Student,
+        losses: LossConfig,
+        distillation: Distillation | None = None,
+        seen: BevCache | None = None,
     ) -> None:
         super().__init__()
-        self.trained, self.losses = student, losses
+        self.trained, self.losses, self.seen = student, losses, seen
+        student.perception.requires_grad_(seen is None)
         self.distillation = distillation
         if distillation is not None:
             self.teacher = distillation.teacher
@@ -45,38 +54,49 @@ class StudentTask(Task):
                 self.teacher.requires_grad_(False)
 
     def forward(self, clips: Clips) -> StepLoss:
+        if self.seen is None:
+            bevs = encode_clips(self.trained.perception, clips)
+        else:
+            bevs = self.seen.clip(clips.number, 1, clips.future.device)
+        first = clips.length - len(bevs)
         outputs = [
             self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
-            for t, bev in enumerate(encode_clips(self.trained.perception, clips))
+            for t, bev in enumerate(bevs, start=first)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        parts = {"plan": self.losses.plan * plan_loss(plans, clips.future, clips.future_valid)}
+        loss = plan_loss(plans, clips.future[:, first:], clips.future_valid[:, first:])
+        parts = {"plan": self.losses.plan * loss}
         if self.distillation is not None:
             parts |= self._distil(outputs[-1], clips, self.distillation)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
 
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config
-        beside = config.teacher == "beside"
-        if not beside:
-            teacher.eval()
-        with torch.set_grad_enabled(beside and torch.is_grad_enabled()):
-            output, queue = teacher_plans(teacher, given.cache, clips)
         parts = {}
-        if beside:
+        if config.teacher == "beside":
+            output, queue = teacher_plans(teacher, given.cache, clips)
             parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses).total
-        rows = torch.arange(len(output.best))
+            lesson = lesson_of(output)
+        else:
+            teacher.eval()
+            lesson = self._lesson(clips, given)
         if config.query:
-            query = output.queries[rows, output.best]
-            parts["query"] = config.query * policy_distillation_loss(query, student.queries[:, 0])
+            parts["query"] = config.query * policy_distillation_loss(lesson.query, student.queries[:, 0])
         model = teacher.reward
-        if config.reward and model is not None and output.rewards is not None:
+        if config.reward and model is not None and lesson.rewards is not None:
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-            judged = teacher.judge(
-                teacher.world.states(queue), student.trajectory, motion, clips.command[:, -1]
-            )
-            best = model.final(output.rewards, None, config.simulation)[rows, output.best]
+            with torch.no_grad():
+                states = teacher.world.states(remembered(teacher, given.cache, clips))
+            judged = teacher.judge(states, student.trajectory, motion, clips.command[:, -1])
+            rows = torch.arange(len(lesson.best))
+            best = model.final(lesson.rewards, None, config.simulation)[rows, lesson.best]
             # The student's imitation is weighed against the teacher's candidates.
-            own = model.final(judged, output.rewards.imitation.detach(), config.simulation)[:, 0]
+            own = model.final(judged, lesson.rewards.imitation.detach(), config.simulation)[:, 0]
             parts["reward"] = config.reward * reward_distillation_loss(best, own)
         return parts
+
+    @torch.no_grad()
+    def _lesson(self, clips: Clips, given: Distillation) -> Lesson:
+        if given.lessons is not None:
+            return given.lessons.at(clips.number, clips.future.device)
+        return lesson_of(teacher_plans(given.teacher, given.cache, clips)[0])

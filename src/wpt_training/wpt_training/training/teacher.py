@@ -43,11 +43,16 @@ class TeacherTask(Task):
 
 def teacher_plans(teacher: Teacher, cache: BevCache, clips: Clips) -> tuple[TeacherOutput, Tensor]:
     """The teacher on a clip's last sample, and the memory queue it planned on."""
-    with torch.no_grad():
-        bevs = cache.clip(clips.number, clips.length, clips.future.device)
-        queue = remember_clips(teacher.world, bevs, clips)
+    queue = remembered(teacher, cache, clips)
     output = teacher.plan(queue, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1])
     return output, queue
+
+
+@torch.no_grad()
+def remembered(teacher: Teacher, cache: BevCache, clips: Clips) -> Tensor:
+    """The memory queue (B, X·Y, queue·C) at the clips' last samples."""
+    bevs = cache.clip(clips.number, clips.length, clips.future.device)
+    return remember_clips(teacher.world, bevs, clips)
 
 
 def teacher_loss(
