@@ -64,6 +64,13 @@ def test_the_expert_masters_it(route):
     assert log.outside == 0.0
 
 
+def test_a_plan_is_followed_until_the_next_is_made():
+    log = drive_route(build_route("ParkedObstacle-0"), ExpertPolicy(), plan_every=0.5)
+    # States are kept every 0.1 s.
+    assert len(log.plan_seconds) == -(-len(log.states) // 5)
+    assert (log.completion, log.infractions, log.failure) == (1.0, [], "")
+
+
 def test_constant_velocity_leaves_the_road_in_a_bend():
     log = drive_route(build_route("VanillaNonSignalizedTurn-0"), ConstantVelocityPolicy())
     assert log.failure == "off route"

@@ -4,8 +4,10 @@ from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.export import golden_inputs
+from wpt_training.models.attention import attend
 from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars
-from wpt_training.models.config import ConfigError, load_training_config
+from wpt_training.models.config import ConfigError, finer, load_training_config
+from wpt_training.models.image_encoder import ImageEncoder
 from wpt_training.models.planner import PlanHead, ego_status
 from wpt_training.models.preprocessing import ImagePreprocessing
 from wpt_training.models.sampling import sample_heads
@@ -100,3 +102,50 @@ def test_the_shipped_sizes_load_and_unknown_keys_are_refused(tmp_path):
     bad.write_text("student: {wheels: 4}")
     with pytest.raises(ConfigError, match=r"bad.yaml: student\.wheels"):
         load_training_config(bad)
+
+
+def test_attention_in_bfloat16_is_the_same_attention():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, count, 8) for count in (4, 6, 6))
+    expected = F.scaled_dot_product_attention(query, key, value)
+    found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
+
+
+def test_levels_beyond_the_backbones_stages_are_half_as_large():
+    config = load_training_config("tiny").student.backbone.model_copy(update={"levels": 3})
+    maps = ImageEncoder(config, 16)(torch.zeros(1, 3, 64, 96))
+    assert [tuple(level.shape[-2:]) for level in maps] == [(8, 12), (4, 6), (2, 3)]
+
+
+def test_spatial_attention_looks_at_every_level():
+    config = SMALL.model_copy(update={"backbone": SMALL.backbone.model_copy(update={"levels": 2})})
+    student = Student(config).eval()
+    inputs = golden_inputs(config)
+    seen = student.perception.look(inputs[0], inputs[2])
+    assert len(seen.maps) == 2
+    blind = seen._replace(maps=(seen.maps[0], torch.zeros_like(seen.maps[1])))
+    rest = (inputs[1], inputs[3], inputs[4], *inputs[6:])
+    both, one = (student.perception.step(features, *rest) for features in (seen, blind))
+    assert not torch.allclose(both, one)
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        student = Student(SMALL.model_copy(update={"recompute": recompute})).eval()
+        student(*golden_inputs(SMALL))[1].square().sum().backward()
+        gradients.append([p.grad for p in student.perception.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for kept, made in zip(*gradients, strict=True):
+        torch.testing.assert_close(made, kept)
+
+
+def test_the_published_label_cells_are_those_of_drive_occworld():
+    # metrics.md §5: 200 x 200 cells over 102.4 m, occupancy 512 x 512 x 40 at 0.2 m.
+    grid = load_training_config("paper").labels()
+    assert (grid.bev.cells_x, grid.bev.cells_y, grid.cells_z) == (512, 512, 40)
+    assert grid.bev.resolution == pytest.approx(0.2)
+    with pytest.raises(ConfigError, match="no whole cells"):
+        finer(grid.bev, 1.3)

@@ -1,5 +1,7 @@
 """Labels against hand calculations: cells of 1 m, x from -8, y from -8, in base_link."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,18 @@ def test_the_real_keyframe_has_labels_too():
     labels = occupancy_labels(real, real.annotations[0][0], OccupancyGrid(GRID.bev))
     assert labels.valid.sum() == 1
     assert (labels.occupancy[2] == CLASSES.index("vehicle")).any()
+
+
+def test_who_met_nothing_for_a_second_is_not_labelled(drive):
+    # The person is hidden from 0.5 s on; the car never.
+    annotations = tuple(
+        (stamp, dataclasses.replace(found, hits=np.array([9, 5 if stamp == 0 else 0])))
+        for stamp, found in drive.annotations
+    )
+    hidden = dataclasses.replace(drive, annotations=annotations)
+    person = CLASSES.index("person")
+    # A second later it may still be known that it is there; then no longer, in the future neither.
+    assert (occupancy_labels(hidden, SECOND, GRID).occupancy == person).any()
+    later = occupancy_labels(hidden, SECOND * 3 // 2, GRID).occupancy
+    assert not (later == person).any()
+    assert (later == CLASSES.index("vehicle")).any()

@@ -24,21 +24,30 @@ from wpt_training.models.config import (
     WorldModelConfig,
 )
 from wpt_training.models.student import Student
+from wpt_training.models.teacher import Teacher
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.bev_cache import cached_bevs
 from wpt_training.training.checkpoint import RunState, load_tensors, load_weights, read_state
 from wpt_training.training.clips import ClipData, batches, drop_cameras, steps_of
 from wpt_training.training.encode import encode_clips
-from wpt_training.training.loop import learning_rate_factor, make_fabric, train
+from wpt_training.training.lessons import taught_lessons
+from wpt_training.training.loop import learning_rate_factor, make_fabric, mixed_precision, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.recipes import Runs, run_recipe
 from wpt_training.training.store import open_store, pack_drive, packed_names, read_packed
 from wpt_training.training.student import StudentTask
+from wpt_training.training.teacher import teacher_plans
 
 from conftest import HEIGHT, SMALL, WIDTH, rig
 
 QUICK = RecipeConfig(
-    epochs=1, batch=2, learning_rate=1e-3, warm_up=2, camera_drop=0.0, checkpoint_seconds=0.0
+    epochs=1,
+    batch=2,
+    learning_rate=1e-3,
+    warm_up=2,
+    camera_drop=0.0,
+    checkpoint_seconds=0.0,
+    precision="32-true",
 )
 CONFIG = TrainingConfig(
     data=DataConfig(train="unused", image_height=HEIGHT, image_width=WIDTH, clip=2, workers=0),
@@ -236,3 +245,81 @@ def test_the_ego_status_planner_knows_no_later_speeds(data):
     planner = EgoStatusPlanner()
     assert np.array_equal(planner.plans(packed)[:5], planner.plans(other)[:5])
     assert not np.array_equal(planner.plans(packed)[5], planner.plans(other)[5])
+
+
+def test_without_images_clips_hold_no_earlier_labels(store, data):
+    bare = ClipData(store, packed_names(store), CONFIG.labels(), 2, with_images=False)[0]
+    assert bare.images.shape[2] == 0
+    assert bare.past_occupancy.shape[1] == bare.past_drivable.shape[1] == 0
+
+
+def test_earlier_labels_are_those_of_their_own_samples(data):
+    # The first sample of clip 1 is the last of clip 0, of the same drive.
+    before, after = data[0], data[1]
+    assert torch.equal(after.past_occupancy[:, 0], before.occupancy[:, 0])
+    assert torch.equal(after.past_drivable[:, 0], before.drivable)
+
+
+def test_some_last_samples_have_no_past(data):
+    dropped = next(batches(data, 4, 0, 0, 1, memory_drop=1.0))
+    assert (dropped.bev_valid[:, -1] == 0).all()
+    assert (next(batches(data, 4, 0, 0, 1)).bev_valid[:, -1] == 1).all()
+
+
+def test_lessons_are_what_the_teacher_says(data, tmp_path):
+    torch.manual_seed(0)
+    teacher = Teacher(SMALL, CONFIG.teacher, WorldModel(SMALL, CONFIG.world)).eval()
+    teacher.anchors.copy_(torch.randn(CONFIG.teacher.candidates, 6, 2))
+    device = torch.device("cpu")
+    cache = cached_bevs(teacher.world, "lessons", data, device)
+    lessons = taught_lessons(teacher, "one", cache, data, tmp_path, device)
+    clips = next(batches(data, 3, 0, 0, 1))
+    with torch.no_grad():
+        output, _ = teacher_plans(teacher, cache, clips)
+    lesson = lessons.at(clips.number, device)
+    assert torch.equal(lesson.best, output.best)
+    torch.testing.assert_close(lesson.query, output.queries[torch.arange(3), output.best])
+    torch.testing.assert_close(lesson.rewards.simulation, output.rewards.simulation)
+    # Another teacher's lie beside no longer.
+    taught_lessons(teacher, "two", cache, data, tmp_path, device)
+    assert [path.name for path in tmp_path.iterdir()] == ["lessons-two.npz"]
+
+
+def test_a_frozen_perception_stays_the_world_models(store, small_drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
+    frozen = {"perception": "frozen"}
+    config = CONFIG.model_copy(
+        update={
+            "data": CONFIG.data.model_copy(update={"store": str(store)}),
+            "baseline_recipe": QUICK.model_copy(update=frozen),
+            "student_recipe": QUICK.model_copy(update=frozen),
+        }
+    )
+    runs = Runs.under(tmp_path)
+    for name in ("world", "teacher", "baseline", "student"):
+        run_recipe(name, config, runs)
+    world = load_tensors(tmp_path / "world")
+    for name in ("baseline", "student"):
+        tensors = load_tensors(tmp_path / name)
+        for key, value in tensors.items():
+            if key.startswith("ema.perception."):
+                assert torch.equal(value, world[key]), key
+        assert not any(key.startswith("optimizer") and "perception" in key for key in tensors)
+
+
+def test_mixed_precision_leaves_calibration_alone(data):
+    class Looking(StudentTask):
+        def forward(self, clips):
+            assert clips.intrinsics.dtype == clips.ego_motion.dtype == torch.float32
+            return super().forward(clips)
+
+    recipe = QUICK.model_copy(update={"precision": "bf16-mixed"})
+    assert mixed_precision(recipe)
+    assert not mixed_precision(QUICK.model_copy(update={"precision": "32-true"}))
+    torch.manual_seed(0)
+    clips = next(batches(data, 2, 0, 0, 1))
+    task = Looking(Student(SMALL), CONFIG.losses)
+    whole = task(clips).total
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = task(clips).total
+    assert mixed.item() == pytest.approx(whole.item(), rel=0.02)

@@ -17,6 +17,7 @@ def reproduce(
     config: Annotated[str, typer.Option(help="tiny, small, smoke or a file")] = "tiny",
     store: Annotated[Path | None, typer.Option(help="where packed data lies; default: the config's")] = None,
     routes: Annotated[str, typer.Option(help="of the closed loop")] = "bench220",
+    plan_every: Annotated[float, typer.Option(help="s from one plan to the next in closed loop")] = 0.1,
     out: Annotated[Path, typer.Option(help="runs; what is there is not done again")] = Path("out/reproduce"),
     report: Annotated[Path, typer.Option(help="reproduce.md, reproduce.json and plots")] = Path(
         "docs/results"
@@ -40,7 +41,7 @@ def reproduce(
         settings = with_options(load_training_config(config), None, store)
         plan = Plan(
             wanted, [int(part) for part in seeds.split(",")], settings, config, routes,
-            out, workers or os.cpu_count() or 1, ray, strategy,
+            out, plan_every, workers or os.cpu_count() or 1, ray, strategy,
         )  # fmt: skip
         content = reproduce_tables(plan, progress_bar)
         path = write_report(content, report)

@@ -1,5 +1,6 @@
 """WPT's tables as experiments: what is trained, what is measured, and where the results lie.
 
+OUT/world/checkpoint.*                 the world model, pretrained once for all
 OUT/seed0/<experiment>/checkpoint.*    the training run
 OUT/seed0/<experiment>/open_loop.json  its figures, with what made them
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from wpt_training.evaluation.closed_loop import summarise
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
-from wpt_training.evaluation.route_runner import evaluate_routes
+from wpt_training.evaluation.route_runner import RunOptions, evaluate_routes
 from wpt_training.evaluation.tables import write_json
 from wpt_training.export import export_checkpoint
 from wpt_training.models.config import DistillationConfig, RewardConfig, TrainingConfig
@@ -109,20 +110,15 @@ def train_experiment(
     bar: Bar | None = None,
 ) -> Path:
     """Trains what is not trained yet, the world model and the teacher that it needs as well; returns the
-    run's folder."""
-    config = config.model_copy(update={"seed": seed})
+    run's folder. One world model serves all seeds, as one pretrained model serves the paper's networks."""
     folder = out / f"seed{seed}"
-    runs = Runs.under(folder)
+    runs = Runs(folder, out / "world", folder / "teacher")
     # Whoever starts with the world model's perception needs one, the baseline too.
-    starts = ("world",) if config.baseline_recipe.perception != "fresh" else ()
-    needed = {
-        "student": ("world", "teacher"),
-        "teacher": ("world",),
-        "baseline-t": ("world",),
-        "baseline": starts,
-    }
-    for recipe in needed[experiment.recipe]:
-        run_recipe(recipe, config, runs, strategy, bar)
+    if experiment.recipe != "baseline" or config.baseline_recipe.perception != "fresh":
+        run_recipe("world", config, runs, strategy, bar, runs.world)
+    config = config.model_copy(update={"seed": seed})
+    if experiment.recipe == "student":
+        run_recipe("teacher", config, runs, strategy, bar)
     target = folder / experiment.run.replace(" ", "-")
     run_recipe(experiment.recipe, experiment.change(config), runs, strategy, bar, target)
     return target
@@ -151,17 +147,27 @@ def open_loop_result(
 
 
 def closed_loop_result(
-    experiment: Experiment, run: Path, routes: str, out: Path, workers: int, ray: str | None, bar: Bar
+    experiment: Experiment,
+    run: Path,
+    routes: str,
+    plan_every: float,
+    out: Path,
+    workers: int,
+    ray: str | None,
+    bar: Bar,
 ) -> dict[str, Any]:
-    """The closed-loop figures of a run; its finished routes are kept in `out`."""
+    """The closed-loop figures of a run, a plan every `plan_every` s; its finished routes are kept in
+    `out`."""
     names = route_names(routes)
     bundle = export_checkpoint(run, run / "bundle", None, experiment.by_score)
     with bar(f"{experiment.name}, {len(names)} routes") as progress:
-        scores = evaluate_routes(names, str(bundle.folder), out, workers, ray, None, progress)
+        options = RunOptions(plan_every=plan_every)
+        scores = evaluate_routes(names, str(bundle.folder), out, workers, ray, options, progress)
     return {
         "experiment": experiment.name,
         "made_by": _made_by(run),
         "routes": routes,
+        "plan_every": plan_every,
         **asdict(summarise(scores)),
     }
 

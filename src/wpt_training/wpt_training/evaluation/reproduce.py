@@ -69,6 +69,7 @@ class Plan:
     config_path: str
     routes: str
     out: Path
+    plan_every: float = 0.1
     workers: int = 1
     ray: str | None = None
     strategy: str = "auto"
@@ -83,20 +84,29 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
         for seed in plan.seeds
         for name in names
     }
-    tables = {number: _rows(plan, number, runs, validation, bar) for number in plan.tables}
+    tables = {
+        str(number): {"made_by": _made_by(plan, number), "rows": _rows(plan, number, runs, validation, bar)}
+        for number in plan.tables
+    }
     blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
+    return {"samples": validation.samples, "blind": blind, "tables": tables}
+
+
+def _made_by(plan: Plan, number: int) -> dict[str, Any]:
+    """What a table can be made with again."""
+    command = f"./wpt reproduce --table {number} --config {plan.config_path}"
+    command += f" --seeds {','.join(map(str, plan.seeds))}"
+    where = plan.config.data.validation
+    if number in CLOSED_LOOP:
+        command += f" --routes {plan.routes} --plan-every {plan.plan_every:g}"
+        where = f"{plan.routes}, a plan every {plan.plan_every:g} s"
+    if number == 9:
+        where = f"six images of {LATENCY_SIZE[1]} x {LATENCY_SIZE[0]}, {LATENCY_ROUNDS} rounds, one thread"
     return {
-        "config": plan.config_path,
-        "train": plan.config.data.train,
-        "validation": plan.config.data.validation,
-        "routes": plan.routes,
-        "seeds": list(plan.seeds),
-        "samples": validation.samples,
+        "command": command, "train": plan.config.data.train, "measured_on": where, "seeds": list(plan.seeds),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "git_revision": git_revision(Path(__file__).parent),
-        "blind": blind,
-        "tables": {str(number): rows for number, rows in tables.items()},
-    }
+    }  # fmt: skip
 
 
 def columns(number: int) -> tuple[str, ...]:
@@ -127,7 +137,7 @@ def _measure(
         return (state.seconds / 60,), {"run": str(run), "steps": state.step, "epochs_of": state.recipe}
     if number in CLOSED_LOOP:
         result = closed_loop_result(
-            experiment, run, plan.routes, plan.out / "routes", plan.workers, plan.ray, bar
+            experiment, run, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
         )  # fmt: skip
         values = (result["driving_score"], result["success"]) if number == 2 else (result["mean_ability"],)
         return values, result

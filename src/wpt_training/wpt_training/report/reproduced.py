@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from wpt_training.evaluation.tables import write_json
 
 
 def write_report(content: dict[str, Any], folder: Path) -> Path:
-    """reproduce.json, reproduce.md and a plot per table; returns the page."""
+    """reproduce.json, reproduce.md and a plot per table; returns the page. Tables that `content` lacks stay
+    as an earlier call left them."""
+    earlier = _earlier(folder / "reproduce.json")
+    tables = {**earlier.get("tables", {}), **content["tables"]}
+    content = {**content, "tables": dict(sorted(tables.items()))}
     write_json(folder / "reproduce.json", content)
-    seeds = ",".join(map(str, content["seeds"]))
     blind = "; ".join(
         f"{row['experiment']} L2 {row['l2'][3]:.2f} m, collision {row['collision'][3]:.2f} %, "
         f"obb {row['obb'][3]:.2f} %"
@@ -26,30 +30,41 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
     lines = [
         "# WPT's tables, reproduced",
         "",
-        f"`./wpt reproduce --config {content['config']} --seeds {seeds}`, trained on {content['train']}, "
-        f"measured on {content['validation']} ({content['samples']} samples; maps, routes and seeds of their "
-        f"own) and, in closed loop, on {content['routes']}; {content['machine']}; "
-        f"git {content['git_revision']}. "
-        f"Mean ± spread over {len(content['seeds'])} seed(s). The published figures are of nuScenes and of "
-        "Bench2Drive in CARLA: ratios can be compared, values cannot.",
+        "What `./wpt reproduce` trained and measured, beside the published figures. Those are of nuScenes and "
+        "of Bench2Drive in CARLA, ours of simulated drives: ratios can be compared, values cannot. Mean ± "
+        "spread over seeds; one world model, pretrained once, serves all of them. Every number's run, "
+        "configuration, seed and revision are in [reproduce.json](reproduce.json).",
         "",
-        f"Planners that see nothing, on the same samples: {blind}.",
+        f"Planners that see nothing, on the same {content['samples']} samples: {blind}.",
         "",
     ]
-    for number, rows in content["tables"].items():
-        lines += _table(int(number), rows)
+    for number, table in content["tables"].items():
+        lines += _table(int(number), table)
         picture = folder / f"reproduce_table{number}.png"
-        _plot(int(number), rows, picture)
+        _plot(int(number), table["rows"], picture)
         lines += [f"![Table {number}]({picture.name})", ""]
     path = folder / "reproduce.md"
     path.write_text("\n".join(lines))
     return path
 
 
-def _table(number: int, rows: list[dict[str, Any]]) -> list[str]:
-    names = columns(number)
+def _earlier(path: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _table(number: int, table: dict[str, Any]) -> list[str]:
+    names, rows, made = columns(number), table["rows"], table["made_by"]
     head = ["", *names, *(f"{name}, published" for name in names)]
-    lines = [f"## Table {number}: {TITLES[number]}", "", _line(head), _line(["---"] * len(head))]
+    lines = [
+        f"## Table {number}: {TITLES[number]}", "",
+        f"`{made['command']}`, trained on {made['train']}, measured on {made['measured_on']}; "
+        f"{made['machine']}; git {made['git_revision']}.",
+        "", _line(head), _line(["---"] * len(head)),
+    ]  # fmt: skip
     for row in rows:
         ours = [
             f"{mean:.2f} ± {spread:.2f}" if len(row["values"]) > 1 else f"{mean:.2f}"
@@ -83,19 +98,27 @@ def _line(cells: list[str]) -> str:
 
 
 def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
+    """Ours as bars with the spread over seeds; published figures of the same unit as marks."""
     names = columns(number)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names), 0.5 * len(rows) + 1.4), squeeze=False
+        1, len(names), figsize=(4.6 * len(names), 0.5 * len(rows) + 1.6), squeeze=False
     )
+    labels = [row["name"] for row in rows]
     for column, axis in enumerate(axes[0]):
         means = [row["mean"][column] for row in rows]
         spreads = [row["spread"][column] for row in rows]
-        axis.barh([row["name"] for row in rows], means, xerr=spreads, color="#4477aa", capsize=3)
+        axis.barh(labels, means, xerr=spreads, color="#4477aa", capsize=3, label="here")
+        published = [(row["name"], row["published"][column]) for row in rows if row["published"]]
+        if published and number != 8:
+            where, values = zip(*published, strict=True)
+            axis.plot(values, where, "D", color="#cc6677", markersize=6, linestyle="none", label="published")
         axis.invert_yaxis()
         axis.set_xlabel(names[column])
         if column:
             axis.set_yticklabels([])
+    handles, titles = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, titles, loc="lower center", ncols=2, frameon=False)
     figure.suptitle(f"Table {number}: {TITLES[number]}")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.25 / figure.get_figheight(), 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
