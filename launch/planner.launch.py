@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "bundle",
             default_value="student",
-            description="folder of a policy bundle, or student or teacher: those that come along",
+            description="folder of a policy bundle, or student, teacher or baseline: those that come along",
         ),
         DeclareLaunchArgument(
             "params_file", default_value=default_parameters, description="parameters of the planner"

@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "bundle",
             default_value="student",
-            description="folder of a policy bundle, or student or teacher: those that come along",
+            description="folder of a policy bundle, or student, teacher or baseline: those that come along",
         ),
         DeclareLaunchArgument(
             "source", default_value="simulated", description="nuScenes DIR[:SCENE], a bag, simulated[:SEED]"

@@ -20,7 +20,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "bundle",
             default_value="student",
-            description="folder of a policy bundle, or student or teacher: those that come along",
+            description="folder of a policy bundle, or student, teacher or baseline: those that come along",
         ),
         DeclareLaunchArgument(
             "routes", default_value="bench44", description="bench220, bench44, SET:COUNT or names"

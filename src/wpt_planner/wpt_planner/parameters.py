@@ -27,7 +27,7 @@ class PlannerParameters(BaseModel):
 
     bundle: str = Field(
         "student",
-        description="folder of a policy bundle, or student or teacher: those that come along",
+        description="folder of a policy bundle, or student, teacher or baseline: those that come along",
     )
     device: str = Field("auto", description="auto (CUDA if there is one), cpu, cuda, cuda:N")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the policy, 0: torch's choice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BUNDLES = ("student", "teacher")
+BUNDLES = ("student", "teacher", "baseline")
 
 
 def shared_file(relative: str) -> Path:

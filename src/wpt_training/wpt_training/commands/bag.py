@@ -68,7 +68,7 @@ def info(
 @app.command()
 def evaluate(
     bag: Annotated[str, typer.Argument(help="a bag, nuScenes DIR[:SCENE], or simulated[:SEED]")],
-    bundle: Annotated[str, typer.Option("--bundle", help="student, teacher or a bundle's folder")],
+    bundle: Annotated[str, typer.Option("--bundle", help="student, teacher, baseline or a bundle's folder")],
     as_published: Annotated[
         bool, typer.Option("--as-published", help="count missing steps as 0, as UniAD's code does")
     ] = False,

@@ -44,7 +44,7 @@ def _group() -> None:
 @app.command()
 def node(
     seconds: Annotated[float, typer.Option(help="length of each run")] = 60.0,
-    bundle: Annotated[str, typer.Option(help="student, teacher or a bundle's folder")] = "student",
+    bundle: Annotated[str, typer.Option(help="student, teacher, baseline or a bundle's folder")] = "student",
     threads: Annotated[int, typer.Option(help="CPU threads of the policy")] = 1,
     json: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
 ) -> None:

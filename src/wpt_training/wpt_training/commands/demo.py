@@ -24,7 +24,7 @@ def demo(
     ] = None,
     bag: Annotated[str | None, typer.Option(help="a rosbag2 instead of a simulated drive")] = None,
     bundle: Annotated[
-        str, typer.Option(help="student or teacher (they come along) or a bundle's folder")
+        str, typer.Option(help="student, teacher or baseline (they come along) or a bundle's folder")
     ] = "student",
     out: Annotated[Path, typer.Option(help="where pictures and figures go")] = Path("out/demo"),
     rate: Annotated[float, typer.Option(help="times real time")] = 0.5,

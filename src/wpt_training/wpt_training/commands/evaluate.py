@@ -23,7 +23,9 @@ def _group() -> None:
 
 @app.command("closed-loop")
 def closed_loop(
-    policy: Annotated[str, typer.Option(help="expert, constant-velocity, student, teacher or a bundle")],
+    policy: Annotated[
+        str, typer.Option(help="expert, constant-velocity, student, teacher, baseline or a bundle")
+    ],
     routes: Annotated[
         str, typer.Option(help="bench220, bench44, SET:COUNT such as train:88, or names with commas")
     ] = "bench44",

@@ -76,6 +76,7 @@ EXPERIMENTS = {
         Experiment("teacher imitation", "teacher", _reward(simulation=[])),
         Experiment("teacher imitation by score", "teacher", _reward(simulation=[]), by_score=True),
         Experiment("teacher gt-occ", "teacher", _reward(source="gt")),
+        Experiment("teacher wm-occ", "teacher", _reward(source="wm")),
         *(
             Experiment(
                 f"teacher without {name}", "teacher", _reward(simulation=[r for r in _ALL if r != name])
@@ -92,7 +93,7 @@ TABLES: dict[int, tuple[str, ...]] = {
     2: ("baseline", "student", "teacher"),
     3: ("baseline-t", "teacher imitation by score", "teacher imitation", "teacher by score", "teacher"),
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
-    5: ("teacher gt-occ", "teacher"),
+    5: ("teacher gt-occ", "teacher wm-occ"),
     6: ("baseline", "student query", "student query imitation", "student"),
     7: ("baseline", "student", "teacher"),
     8: ("baseline-t", "teacher", "baseline", "student"),
@@ -119,8 +120,10 @@ def train_experiment(
     config = config.model_copy(update={"seed": seed})
     if experiment.recipe == "student":
         run_recipe("teacher", config, runs, strategy, bar)
-    target = folder / experiment.run.replace(" ", "-")
-    run_recipe(experiment.recipe, experiment.change(config), runs, strategy, bar, target)
+    changed = experiment.change(config)
+    # What leaves the configuration as it is has been trained under its recipe's own name.
+    target = folder / (experiment.recipe if changed == config else experiment.run.replace(" ", "-"))
+    run_recipe(experiment.recipe, changed, runs, strategy, bar, target)
     return target
 
 
@@ -172,8 +175,18 @@ def closed_loop_result(
     }
 
 
+def drive_reference(
+    policy: str, routes: str, plan_every: float, out: Path, workers: int, ray: str | None, bar: Bar
+) -> dict[str, Any]:
+    """The closed-loop figures of the expert or of constant velocity."""
+    names, options = route_names(routes), RunOptions(plan_every=plan_every)
+    with bar(f"{policy}, {len(names)} routes") as progress:
+        scores = evaluate_routes(names, policy, out, workers, ray, options, progress)
+    return {"experiment": policy, "routes": routes, "plan_every": plan_every, **asdict(summarise(scores))}
+
+
 def blind_results(data: ClipData, training: ClipData, seed: int) -> list[dict[str, Any]]:
-    """Constant velocity and the ego-status MLP on the same samples."""
+    """Constant velocity, the ego-status MLP and the expert on the same samples."""
     return [{"experiment": s.name, **asdict(s.row("uniad"))} for s in score_blind(data, training, seed)]
 
 

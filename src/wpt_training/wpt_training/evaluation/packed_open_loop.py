@@ -67,13 +67,16 @@ def drive_plans(
 
 
 def score_blind(data: ClipData, training: ClipData, seed: int = 0) -> list[OpenLoopScores]:
-    """Constant velocity, and the ego-status MLP trained on `training`."""
+    """Constant velocity, the ego-status MLP trained on `training`, and the recorded driver: what the metric
+    itself makes of a plan without fault."""
+    driver = OpenLoopScores("expert")
     straight, status = OpenLoopScores("constant velocity"), OpenLoopScores("ego-status MLP")
     planner = EgoStatusPlanner.trained(training.packed, seed)
     for packed in data.packed:
         _add(straight, packed, [constant_velocity(float(motion[0])) for motion in packed.motion])
         _add(status, packed, list(planner.plans(packed)))
-    return [straight, status]
+        _add(driver, packed, list(packed.future.astype(np.float64)))
+    return [straight, status, driver]
 
 
 def _add(scores: OpenLoopScores, packed: PackedDrive, plans: Sequence[Array]) -> None:

@@ -33,7 +33,7 @@ _SIMPLE: dict[str, Callable[[], Policy]] = {
 
 
 def make_policy(name: str, rig_file: Path | None = None) -> Policy:
-    """`expert`, `constant-velocity`, `student`, `teacher` or a bundle's folder; one instance
+    """`expert`, `constant-velocity`, `student`, `teacher`, `baseline` or a bundle's folder; one instance
     drives one route. Raises BundleError, CalibrationError."""
     if name in _SIMPLE:
         return _SIMPLE[name]()

@@ -17,6 +17,7 @@ from wpt_training.evaluation.experiments import (
     TABLES,
     blind_results,
     closed_loop_result,
+    drive_reference,
     open_loop_result,
     train_experiment,
 )
@@ -42,7 +43,7 @@ PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
         "baseline-t": (0.72, 0.71), "teacher imitation by score": (0.78, 0.23),
         "teacher imitation": (0.69, 0.22), "teacher by score": (0.62, 0.14), "teacher": (0.61, 0.11),
     },
-    5: {"teacher gt-occ": (0.65, 0.11), "teacher": (0.61, 0.11)},
+    5: {"teacher gt-occ": (0.65, 0.11), "teacher wm-occ": (0.61, 0.11)},
     6: {
         "baseline": (0.88, 1.06), "student query": (0.69, 0.86), "student query imitation": (0.68, 0.25),
         "student": (0.66, 0.24),
@@ -114,12 +115,32 @@ def columns(number: int) -> tuple[str, ...]:
     return COLUMNS.get(number, OPEN_LOOP_COLUMNS)
 
 
+REFERENCES = ("constant-velocity", "expert")
+
+
+def _reference_rows(plan: Plan, number: int, bar: Bar) -> list[dict[str, Any]]:
+    """Who brackets every policy in closed loop."""
+    rows = []
+    for policy in REFERENCES:
+        result = drive_reference(
+            policy, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
+        )
+        rows.append({**_row(number, policy, np.array([_driven(number, result)])), "made_by": [result]})
+    return rows
+
+
+def _driven(number: int, result: dict[str, Any]) -> tuple[float, ...]:
+    if number == 2:
+        return result["driving_score"], result["success"]
+    return (result["mean_ability"],)
+
+
 def _rows(
     plan: Plan, number: int, runs: dict[tuple[str, int], Path], validation: Any, bar: Bar
 ) -> list[dict[str, Any]]:
     if number == 9:
         return _latency_rows(plan, runs, bar)
-    rows = []
+    rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
     for name in TABLES[number]:
         results = [_measure(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
         values = np.array([values for values, _ in results])
@@ -139,8 +160,7 @@ def _measure(
         result = closed_loop_result(
             experiment, run, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
         )  # fmt: skip
-        values = (result["driving_score"], result["success"]) if number == 2 else (result["mean_ability"],)
-        return values, result
+        return _driven(number, result), result
     result = open_loop_result(experiment, run, validation, plan.config.data.validation, bar)
     return (result["l2"][3], result["collision"][3]), result
 

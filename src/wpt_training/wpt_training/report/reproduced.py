@@ -31,8 +31,8 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         "# WPT's tables, reproduced",
         "",
         "What `./wpt reproduce` trained and measured, beside the published figures. Those are of nuScenes "
-        "and of Bench2Drive in CARLA, ours of simulated drives: ratios can be compared, values cannot. Mean ± "
-        "spread over seeds; one world model, pretrained once, serves all of them. Every number's run, "
+        "and of Bench2Drive in CARLA, ours of simulated drives: ratios can be compared, values cannot. Mean "
+        "± spread over seeds; one world model, pretrained once, serves all of them. Every number's run, "
         "configuration, seed and revision are in [reproduce.json](reproduce.json).",
         "",
         f"Planners that see nothing, on the same {content['samples']} samples: {blind}.",

@@ -67,7 +67,7 @@ def teacher_loss(
         "score": weights.score * torch.nn.functional.cross_entropy(output.scores, nearest),
     }
     if teacher.reward is not None:
-        parts |= _reward_losses(teacher, output, queue, nearest, clips, weights)
+        parts |= _reward_losses(teacher, output, queue, clips, weights)
     parts["distance"] = plan_loss(chosen(output), expert, valid).detach()
     total = torch.stack([value for name, value in parts.items() if name != "distance"]).sum()
     return StepLoss(total, parts)
@@ -79,7 +79,7 @@ def chosen(output: TeacherOutput) -> Tensor:
 
 
 def _reward_losses(
-    teacher: Teacher, output: TeacherOutput, queue: Tensor, nearest: Tensor, clips: Clips, weights: LossConfig
+    teacher: Teacher, output: TeacherOutput, queue: Tensor, clips: Clips, weights: LossConfig
 ) -> dict[str, Tensor]:
     assert teacher.reward is not None
     config = teacher.config.reward
@@ -96,7 +96,7 @@ def _reward_losses(
         parts["imitation_reward"] = weights.imitation_reward * loss
     if config.simulation:
         used = [SIMULATION_REWARDS.index(name) for name in config.simulation]
-        occupied, drivable = future_occupancy(teacher, output.futures, states, nearest, clips)
+        occupied, drivable = future_occupancy(teacher, futures, states, clips)
         with torch.no_grad():
             target = simulation_rewards(
                 ways, occupied, drivable, teacher.world.label_grid, clips.speed[:, -1], config.ttc_extension
@@ -109,17 +109,18 @@ def _reward_losses(
 
 @torch.no_grad()
 def future_occupancy(
-    teacher: Teacher, futures: Tensor, states: Tensor, nearest: Tensor, clips: Clips
+    teacher: Teacher, futures: Tensor, states: Tensor, clips: Clips
 ) -> tuple[Tensor, Tensor]:
-    """Occupied (B, 1, 6, X, Y) and drivable (B, X, Y), true or as the world model sees them in the
-    future of the candidate nearest to the expert (B,)."""
+    """Occupied (B, M or 1, 6, X, Y) and drivable (B, X, Y): true, the same for all, or as the world model
+    sees them in each candidate's own future (B, M, 6, S, C')."""
     if teacher.config.reward.source == "gt":
         return (clips.occupancy[:, None, 1:] != 0).any(-1), clips.drivable
-    own = futures[torch.arange(len(nearest)), nearest]
-    view = teacher.world.view(torch.cat([states[:, :1], own], dim=1))
-    occupied = (view.occupancy.argmax(1) != 0).any(1).unflatten(0, (len(nearest), -1))
-    drivable = view.drivable.unflatten(0, (len(nearest), -1))[:, 0] > 0
-    return occupied[:, None, 1:], drivable
+    drivable = teacher.world.view(states[:, :1]).drivable > 0
+    each = []
+    for own in futures.unbind(1):
+        view = teacher.world.view(own)
+        each.append((view.occupancy.argmax(1) != 0).any(1).unflatten(0, own.shape[:2]))
+    return torch.stack(each, dim=1), drivable
 
 
 def _decoys(teacher: Teacher, output: TeacherOutput, motion: Tensor) -> Tensor:
