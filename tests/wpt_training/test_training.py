@@ -215,7 +215,7 @@ def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
 def test_cached_bevs_are_those_of_the_network(data):
     torch.manual_seed(0)
     world = WorldModel(SMALL, CONFIG.world).eval()
-    cache = cached_bevs(world, "test", data, torch.device("cpu"))
+    cache = cached_bevs(world.perception, data, torch.device("cpu"))
     clips = data[0]  # the first clip of a drive: its state starts there, as the cache's does
     with torch.no_grad():
         fresh = encode_clips(world.perception, clips)
@@ -271,7 +271,7 @@ def test_lessons_are_what_the_teacher_says(data, tmp_path):
     teacher = Teacher(SMALL, CONFIG.teacher, WorldModel(SMALL, CONFIG.world)).eval()
     teacher.anchors.copy_(torch.randn(CONFIG.teacher.candidates, 6, 2))
     device = torch.device("cpu")
-    cache = cached_bevs(teacher.world, "lessons", data, device)
+    cache = cached_bevs(teacher.world.perception, data, device)
     lessons = taught_lessons(teacher, "one", cache, data, tmp_path, device)
     clips = next(batches(data, 3, 0, 0, 1))
     with torch.no_grad():

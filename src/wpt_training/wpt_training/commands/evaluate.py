@@ -114,7 +114,7 @@ def forecasting(
         from wpt_training.training.recipes import load_world, training_data
 
         settings = with_options(load_training_config(config), None, store, None, data)
-        model, _ = load_world(settings, world)
+        model = load_world(settings, world)
         with progress_bar("forecasting") as progress:
             validation = training_data(settings, split="validation")
             scores = score_forecasting(model, validation, progress=progress)

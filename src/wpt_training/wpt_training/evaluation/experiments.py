@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wpt_training.evaluation.cached_open_loop import score_cached, shares_perception
 from wpt_training.evaluation.closed_loop import summarise
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
 from wpt_training.evaluation.route_runner import RunOptions, evaluate_routes
@@ -139,8 +140,11 @@ def open_loop_result(
         if known["made_by"] == identity and known["validation"] == validation:
             return known
     with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:
-        bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.by_score)
-        scores = score_bundle(bundle.folder, data, experiment.name, None, progress)
+        if shares_perception(run):
+            scores = score_cached(run, data, experiment.name, experiment.by_score, progress)
+        else:
+            bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.by_score)
+            scores = score_bundle(bundle.folder, data, experiment.name, None, progress)
     result = {
         "experiment": experiment.name, "made_by": identity, "validation": validation,
         **asdict(scores.row("uniad")),

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpt_training.models.world_model import WorldModel
+from wpt_training.models.perception import Perception
+from wpt_training.training.checkpoint import weights_digest
 from wpt_training.training.clips import ClipData, Progress
 
 PASSES_AT_ONCE = 16  # samples whose images are looked at in one call
@@ -36,14 +37,16 @@ class BevCache:
 
 
 def cached_bevs(
-    world: WorldModel, identity: str, data: ClipData, device: torch.device, progress: Progress | None = None
+    perception: Perception, data: ClipData, device: torch.device, progress: Progress | None = None
 ) -> BevCache:
-    """Reads what is there for this world model (`identity`), makes what is missing."""
-    bevs = []
+    """Reads what is there, filed under the weights that made it; makes what is missing. A store keeps the
+    BEVs of one perception."""
+    identity, bevs = weights_digest(perception), []
+    perception = perception.to(device).eval()
     for done, name in enumerate(data.names):
         path = data.root / name / f"bev-{identity}.npy"
         if not path.is_file():
-            made = _drive_bevs(world, data, done, device)
+            made = _drive_bevs(perception, data, done, device)
             partial = path.with_suffix(".partial")
             with partial.open("wb") as stream:
                 np.save(stream, made)
@@ -58,8 +61,9 @@ def cached_bevs(
 
 
 @torch.inference_mode()
-def _drive_bevs(world: WorldModel, data: ClipData, drive: int, device: torch.device) -> NDArray[np.float16]:
-    perception = world.perception.eval()
+def _drive_bevs(
+    perception: Perception, data: ClipData, drive: int, device: torch.device
+) -> NDArray[np.float16]:
     packed, images = data.packed[drive], data.images(drive)
     bev = perception.initial_bev(1)
     made = np.empty((len(packed), *bev.shape[1:]), np.float16)

@@ -40,6 +40,14 @@ def config_identity(config: dict[str, object], data: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def weights_digest(module: torch.nn.Module) -> str:
+    """A hash of all weights and statistics: what is made with them is filed under it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: RunState) -> None:
     """Replaces the folder's checkpoint, whole or not at all. Raises ConfigError if it cannot be written."""
     try:

@@ -31,10 +31,10 @@ class Clips:
     and casts it.
 
     `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the samples before the last,
-    each in its own base_link, without images none: `past_occupancy` (B, T−1, X, Y, Z),
-    `past_drivable` (B, T−1, X, Y). Of the last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow`
-    (B, L, 2, X, Y), `drivable` (B, X, Y), `labels_valid` (B, L), with L = 1 + future frames. `number`
-    (B,) of the last sample within the data.
+    each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
+    last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
+    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
+    Clips without images have neither earlier labels nor flow.
     """
 
     images: Tensor
@@ -147,7 +147,7 @@ class ClipData(Dataset[Clips]):
         past = [_labels(packed, sample, self.grid, frames=1)[0] for sample in before]
         past_drivable = [_drivable(packed, sample, self.grid) for sample in before]
         values = {
-            "images": images[chosen] if self.with_images else images[chosen, :0],
+            "images": np.array(images[chosen] if self.with_images else images[chosen, :0]),
             "camera_valid": packed.camera_valid[chosen].astype(np.float32),
             "intrinsics": packed.intrinsics[chosen],
             "ego_from_camera": packed.ego_from_camera[chosen],
@@ -160,12 +160,12 @@ class ClipData(Dataset[Clips]):
             "past_occupancy": np.concatenate([np.zeros(z_cells, np.uint8), *past]),
             "past_drivable": np.concatenate([np.zeros(z_cells[:3], bool), *past_drivable]),
             "occupancy": occupancy,
-            "flow": flow,
+            "flow": flow if self.with_images else flow[:0],
             "drivable": _drivable(packed, last, self.grid)[0],
             "labels_valid": packed.labels_valid[last],
             "number": np.int64(self._first_number[drive] + last),
         }
-        return Clips(**{name: torch.from_numpy(np.array(value))[None] for name, value in values.items()})
+        return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
 
 
 def _ego_motion(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from wpt_training.export import git_revision
 from wpt_training.models.config import ConfigError, RecipeConfig, RewardConfig, TrainingConfig
@@ -24,7 +23,13 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.models.world_model import WorldModel
 from wpt_training.randomness import seed_everything
 from wpt_training.training.bev_cache import BevCache, cached_bevs
-from wpt_training.training.checkpoint import RunState, has_checkpoint, load_weights, read_state
+from wpt_training.training.checkpoint import (
+    RunState,
+    has_checkpoint,
+    load_weights,
+    read_state,
+    weights_digest,
+)
 from wpt_training.training.clips import ClipData, Clips, batches, steps_of
 from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import Task, make_fabric, train
@@ -88,19 +93,11 @@ def training_data(
     return ClipData(store, names, grid, config.data.clip, with_images)
 
 
-def load_world(config: TrainingConfig, folder: Path) -> tuple[WorldModel, str]:
-    """A trained world model, and what its BEVs are filed under: a hash of the weights that make them.
-    Raises ConfigError."""
+def load_world(config: TrainingConfig, folder: Path) -> WorldModel:
+    """A trained world model. Raises ConfigError."""
     world = WorldModel(config.student, config.world)
     load_weights(world, folder)
-    return world, _digest(world.perception)
-
-
-def _digest(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return world
 
 
 def _digest_of_names(data: ClipData) -> str:
@@ -179,13 +176,13 @@ def _task(
         return WorldModelTask(WorldModel(config.student, config.world), config.losses)
     if name == "baseline" and config.baseline_recipe.perception == "fresh":
         return StudentTask(Student(config.student), config.losses)
-    world, identity = load_world(config, runs.world)
+    world = load_world(config, runs.world)
     if name == "baseline":
         recipe, given = config.baseline_recipe, None
     elif name == "student":
-        recipe, given = config.student_recipe, _distillation(config, runs, world, identity, data, fabric, bar)
+        recipe, given = config.student_recipe, _distillation(config, runs, world, data, fabric, bar)
     else:
-        cache = _cache(world, identity, data, fabric, bar)
+        cache = _cache(world, data, fabric, bar)
         seed_everything(config.seed)
         teacher = Teacher(config.student, config.teacher, world)
         teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
@@ -194,7 +191,7 @@ def _task(
     student = Student(config.student)
     if recipe.perception != "fresh":
         student.perception.load_state_dict(world.perception.state_dict())
-    seen = _cache(world, identity, data, fabric, bar) if recipe.perception == "frozen" else None
+    seen = _cache(world, data, fabric, bar) if recipe.perception == "frozen" else None
     return StudentTask(student, config.losses, given, seen)
 
 
@@ -202,18 +199,17 @@ def _distillation(
     config: TrainingConfig,
     runs: Runs,
     world: WorldModel,
-    identity: str,
     data: ClipData,
     fabric: Fabric,
     bar: Bar | None,
 ) -> Distillation:
     teacher = load_teacher(config, world, runs.teacher)
-    cache = _cache(world, identity, data, fabric, bar)
+    cache = _cache(world, data, fabric, bar)
     lessons = None
     if config.distillation.teacher == "frozen":
         device, about = (
             torch.device(fabric.device),
-            f"{_digest(teacher)}-{int(teacher.by_reward)}-{_digest_of_names(data)}",
+            f"{weights_digest(teacher)}-{int(teacher.by_reward)}-{_digest_of_names(data)}",
         )
         if fabric.global_rank == 0:
             with _bar(bar, "the teacher looks at the data") as progress:
@@ -223,13 +219,12 @@ def _distillation(
     return Distillation(teacher, cache, config.distillation, lessons)
 
 
-def _cache(world: WorldModel, identity: str, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:
-    world = world.to(fabric.device)
+def _cache(world: WorldModel, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:
     if fabric.global_rank == 0:
         with _bar(bar, "the world model looks at the data") as progress:
-            cached_bevs(world, identity, data, torch.device(fabric.device), progress)
+            cached_bevs(world.perception, data, torch.device(fabric.device), progress)
     fabric.barrier()
-    return cached_bevs(world, identity, data, torch.device(fabric.device))
+    return cached_bevs(world.perception, data, torch.device(fabric.device))
 
 
 def _bar(bar: Bar | None, title: str) -> AbstractContextManager[Progress | None]:

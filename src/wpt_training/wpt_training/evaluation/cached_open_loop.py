@@ -1,0 +1,88 @@
+"""Open loop on cached BEVs, many samples in one call: for the many networks of the tables that share one
+perception. The plans are those of the exported bundle, to the rounding of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wpt_training.evaluation.open_loop import OpenLoopScores
+from wpt_training.models.config import TrainingConfig
+from wpt_training.models.student import Student
+from wpt_training.models.teacher import Teacher
+from wpt_training.models.world_model import WorldModel
+from wpt_training.training.bev_cache import BevCache, cached_bevs
+from wpt_training.training.checkpoint import load_weights, read_state
+from wpt_training.training.clips import ClipData, Clips, Progress, join
+from wpt_training.training.teacher import teacher_plans
+
+BATCH = 16  # clips
+Planner = Callable[[Clips, BevCache], Tensor]
+
+
+def shares_perception(run: Path) -> bool:
+    """Whether a run sees with the world model's perception as it is."""
+    state = read_state(run)
+    if state.recipe in ("teacher", "baseline-t"):
+        return True
+    config = TrainingConfig.model_validate({k: v for k, v in state.config.items() if k != "data"})
+    recipe = config.student_recipe if state.recipe == "student" else config.baseline_recipe
+    return recipe.perception == "frozen"
+
+
+@torch.inference_mode()
+def score_cached(
+    run: Path, data: ClipData, name: str, by_score: bool, progress: Progress | None = None
+) -> OpenLoopScores:
+    """A run's plans on every sample that has `data.clip` − 1 before it. Raises ConfigError."""
+    state = read_state(run)
+    config = TrainingConfig.model_validate({k: v for k, v in state.config.items() if k != "data"})
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    planner: Planner
+    if state.recipe in ("student", "baseline"):
+        student = Student(config.student)
+        load_weights(student, run)
+        student = student.to(device).eval()
+        perception, planner = student.perception, _of_student(student)
+    else:
+        teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
+        load_weights(teacher, run)
+        if by_score:
+            teacher.choose_by_score()
+        teacher = teacher.to(device).eval()
+        perception, planner = teacher.world.perception, _of_teacher(teacher)
+    cache = cached_bevs(perception, data, device)
+    scores = OpenLoopScores(name)
+    for first in range(0, len(data), BATCH):
+        clips = join([data[index] for index in range(first, min(first + BATCH, len(data)))]).to(device)
+        plans = planner(clips, cache).double().cpu().numpy()
+        for number, plan in zip(clips.number.tolist(), plans, strict=True):
+            drive, sample = data.place(number)
+            packed = data.packed[drive]
+            if packed.future_valid[sample].any():
+                scores.add(np.asarray(plan), packed.truth(sample))
+        if progress is not None:
+            progress(min(first + BATCH, len(data)), len(data))
+    return scores
+
+
+def _of_student(student: Student) -> Planner:
+    def plan(clips: Clips, cache: BevCache) -> Tensor:
+        bev = cache.clip(clips.number, 1, clips.future.device)[0]
+        return student.plan_on(
+            bev, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1]
+        ).trajectory
+
+    return plan
+
+
+def _of_teacher(teacher: Teacher) -> Planner:
+    def plan(clips: Clips, cache: BevCache) -> Tensor:
+        output, _ = teacher_plans(teacher, cache, clips)
+        return output.trajectories[torch.arange(len(output.best)), output.best]
+
+    return plan
