@@ -25,7 +25,7 @@ from wpt_training.evaluation.policy_latency import time_bundles
 from wpt_training.export import export_checkpoint, git_revision
 from wpt_training.models.config import TrainingConfig
 from wpt_training.training.checkpoint import read_state
-from wpt_training.training.recipes import Bar, training_data
+from wpt_training.training.recipes import Bar, recipe_config, training_data
 
 TITLES = {
     1: "Open-loop planning", 2: "Closed loop", 3: "The reward model, in training and at inference",
@@ -33,7 +33,7 @@ TITLES = {
     6: "Parts of the distillation", 7: "Closed-loop abilities", 8: "Training cost", 9: "Latency",
 }  # fmt: skip
 # Published, nuScenes or Bench2Drive: avg. L2 (m), avg. collision (%); or driving score, success (%).
-PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
+PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
     1: {
         "baseline": (0.88, 1.06), "baseline-t": (0.72, 0.71), "student": (0.66, 0.24),
         "teacher": (0.61, 0.11),
@@ -49,12 +49,16 @@ PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
         "student": (0.66, 0.24),
     },
     7: {"baseline": (39.36,), "student": (49.25,), "teacher": (57.80,)},
-    8: {"baseline-t": (464.0,), "teacher": (248.0,), "baseline": (488.0,), "student": (168.0,)},
+    8: {
+        "baseline-t": (464.0, None), "teacher": (248.0, None), "baseline": (488.0, None),
+        "student": (168.0, None),
+    },
     9: {"baseline-t": (286.0,), "teacher by score": (286.0,), "teacher": (312.0,), "baseline": (64.0,),
         "student": (64.0,)},
 }  # fmt: skip
 COLUMNS = {
-    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training",), 9: ("latency (ms)",),
+    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training", "epochs"),
+    9: ("latency (ms)",),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")
 LATENCY_ROUNDS, LATENCY_SIZE = 60, (900, 1600)
@@ -155,7 +159,8 @@ def _measure(
     experiment = EXPERIMENTS[name]
     if number == 8:
         state = read_state(run)
-        return (state.seconds / 60,), {"run": str(run), "steps": state.step, "epochs_of": state.recipe}
+        epochs = recipe_config(experiment.change(plan.config), state.recipe).epochs
+        return (state.seconds / 60, epochs), {"run": str(run), "steps": state.step}
     if number in CLOSED_LOOP:
         result = closed_loop_result(
             experiment, run, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar

@@ -70,7 +70,8 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
             f"{mean:.2f} ± {spread:.2f}" if len(row["values"]) > 1 else f"{mean:.2f}"
             for mean, spread in zip(row["mean"], row["spread"], strict=True)
         ]
-        published = [f"{value:g}" for value in row["published"]] or ["–"] * len(names)
+        published = [f"{value:g}" if value is not None else "–" for value in row["published"]]
+        published = published or ["–"] * len(names)
         lines.append(_line([row["name"], *ours, *published]))
     if number == 1:
         lines += ["", *_by_second(rows)]
@@ -109,7 +110,7 @@ def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
         spreads = [row["spread"][column] for row in rows]
         axis.barh(labels, means, xerr=spreads, color="#4477aa", capsize=3, label="here")
         published = [(row["name"], row["published"][column]) for row in rows if row["published"]]
-        if published and number != 8:
+        if published and number != 8 and all(value is not None for _, value in published):
             where, values = zip(*published, strict=True)
             axis.plot(values, where, "D", color="#cc6677", markersize=6, linestyle="none", label="published")
         axis.invert_yaxis()
