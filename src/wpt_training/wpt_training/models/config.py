@@ -89,6 +89,11 @@ class WorldModelConfig(_Strict):
     cells_z: int = 4
     z_min: float = -1.0
     z_max: float = 3.0
+    pretext: bool = Field(
+        False,
+        description="learn to plan beside it, so that its BEVs hold lights and signs too, which nobody drives "
+        "into: for students that keep its perception",
+    )
 
 
 class RewardConfig(_Strict):
@@ -171,6 +176,7 @@ class LossConfig(_Strict):
     lovasz: float = 0.5
     flow: float = 0.05
     drivable: float = 0.5
+    pretext: float = 1.0
     plan: float = 1.0
     score: float = 0.2
     imitation_reward: float = 0.5

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.attention import Attention, feed_forward
-from wpt_training.models.config import StudentConfig, WorldModelConfig, finer
+from wpt_training.models.config import PlannerConfig, StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
+from wpt_training.models.planner import PlanDecoder, PlanHead, ego_status
 
 
 class WorldDecoderLayer(nn.Module):
@@ -35,6 +36,20 @@ class WorldDecoderLayer(nn.Module):
         tokens = self.norms[1](tokens + self.temporal(tokens, memory))
         tokens = self.norms[2](tokens + self.action(tokens, actions))
         return self.norms[3](tokens + self.feed_forward(tokens))
+
+
+class Pretext(nn.Module):
+    """A planner on the BEV that exists for what its gradients teach perception, and plans for nobody."""
+
+    def __init__(self, channels: int, cells: int, commands: int, config: PlannerConfig) -> None:
+        super().__init__()
+        self.plan_decoder = PlanDecoder(channels, cells, commands, config.model_copy(update={"queries": 1}))
+        self.plan_head = PlanHead(channels)
+
+    def forward(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> Tensor:
+        """BEV (B, X·Y, C), the others as a bundle's inputs -> trajectory (B, 6, 2)."""
+        motion = ego_status(ego_motion, bev_valid)
+        return self.plan_head(self.plan_decoder(bev, command, motion), motion)[:, 0]
 
 
 class WorldModel(nn.Module):
@@ -57,6 +72,11 @@ class WorldModel(nn.Module):
         self.action_step = nn.Embedding(PLAN_STEPS, channels)
         self.layers = nn.ModuleList(WorldDecoderLayer(channels, config) for _ in range(config.layers))
         self.head = OccupancyHead(channels, self.tokens, config.merge, config)
+        self.pretext = (
+            Pretext(grid.channels, grid.cells_x * grid.cells_y, len(student.commands), student.planner)
+            if config.pretext
+            else None
+        )
 
     def state(self, bev: Tensor) -> Tensor:
         """BEV (B, X·Y, C) to a world state (B, S, C')."""
