@@ -15,6 +15,7 @@ from wpt_training.evaluation.ego_status import EgoStatusPlanner
 from wpt_training.models.config import (
     ConfigError,
     DataConfig,
+    DistillationConfig,
     LossConfig,
     RecipeConfig,
     RewardConfig,
@@ -53,7 +54,15 @@ CONFIG = TrainingConfig(
     data=DataConfig(train="unused", image_height=HEIGHT, image_width=WIDTH, clip=2, workers=0),
     student=SMALL,
     world=WorldModelConfig(
-        queue=2, channels=16, layers=1, heads=2, feed_forward=16, head_channels=8, upsample=2, cells_z=2
+        queue=2,
+        channels=16,
+        layers=1,
+        heads=2,
+        feed_forward=16,
+        head_channels=8,
+        upsample=2,
+        cells_z=2,
+        pretext=True,
     ),
     teacher=TeacherConfig(candidates=3, reward=RewardConfig(hidden=16)),
     losses=LossConfig(future_frames=2),
@@ -235,6 +244,31 @@ def test_the_whole_chain_trains_every_recipe(store, small_drive, tmp_path, monke
         assert np.isfinite(json.loads(lines[-1])["loss"])
     parts = json.loads((tmp_path / "student" / "log.jsonl").read_text().splitlines()[-1])
     assert {"plan", "query", "reward"} <= set(parts)
+
+
+def test_a_teacher_learns_beside_its_student_and_goes_on_after_a_kill(
+    store, small_drive, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
+    config = CONFIG.model_copy(
+        update={
+            "data": CONFIG.data.model_copy(update={"store": str(store)}),
+            "distillation": DistillationConfig(teacher="beside"),
+        }
+    )
+    runs = Runs.under(tmp_path)
+    for name in ("world", "teacher", "student"):
+        run_recipe(name, config, runs)
+    before, after = load_tensors(tmp_path / "teacher"), load_tensors(tmp_path / "student")
+    beside = {name: value for name, value in after.items() if name.startswith("beside.teacher.")}
+    assert not torch.equal(beside["beside.teacher.score.weight"], before["ema.score.weight"])
+    assert not any(".world." in name for name in beside)  # that one stays frozen
+    # Nothing is left to do: going on gives what was there.
+    _not_finished(tmp_path / "student")
+    run_recipe("student", config, runs)
+    again = load_tensors(tmp_path / "student")
+    for name, value in beside.items():
+        assert torch.equal(again[name], value)
 
 
 def test_the_ego_status_planner_knows_no_later_speeds(data):

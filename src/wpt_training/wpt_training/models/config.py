@@ -91,8 +91,8 @@ class WorldModelConfig(_Strict):
     z_max: float = 3.0
     pretext: bool = Field(
         False,
-        description="learn to plan beside it, so that its BEVs hold lights and signs too, which nobody drives "
-        "into: for students that keep its perception",
+        description="learn to plan beside it, so that BEVs hold lights and signs as well: for students that "
+        "keep its perception",
     )
 
 

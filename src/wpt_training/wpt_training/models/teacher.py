@@ -88,7 +88,8 @@ class Teacher(nn.Module):
             return TeacherOutput(
                 trajectories, proposals, queries, scores, futures, None, None, scores.argmax(1)
             )
-        rewards = self.reward(self.world, trajectories, futures, motion, command)
+        with torch.no_grad():  # they choose here; what teaches them is told what it teaches
+            rewards = self.reward(self.world, trajectories, futures, motion, command)
         final = self.reward.final(rewards)
         best = (final if self.by_reward else scores).argmax(1)
         return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)

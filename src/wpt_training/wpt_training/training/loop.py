@@ -174,6 +174,7 @@ class _Run:
         """Called by all processes: FSDP gathers."""
         options = StateDictOptions(full_state_dict=True)
         tensors = {f"model.{k}": v for k, v in self._weights(options).items()}
+        tensors |= {f"beside.{k}": v for k, v in self._beside(options).items()}
         with torch.no_grad():
             kept = [parameter.detach().clone() for parameter in self.parameters]
             torch._foreach_copy_(self.parameters, self.average)
@@ -202,6 +203,7 @@ class _Run:
         with torch.no_grad():
             torch._foreach_copy_(self.average, self.parameters)
         self._load({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self._load({k[7:]: v for k, v in tensors.items() if k.startswith("beside.")}, prefix="")
         options = StateDictOptions(full_state_dict=True)
         stored = get_optimizer_state_dict(self._module(), self._adamw(), options=options)
         moments: dict[str, dict[str, Tensor]] = {}
@@ -228,8 +230,14 @@ class _Run:
         prefix = "trained."
         return {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
 
-    def _load(self, weights: dict[str, Tensor]) -> None:
-        named: dict[str, Any] = {f"trained.{k}": v for k, v in weights.items()}
+    def _beside(self, options: StateDictOptions) -> dict[str, Tensor]:
+        """What else learns: a teacher beside its student, kept for going on."""
+        whole: dict[str, Any] = get_model_state_dict(self._module(), options=options)
+        learning = {name for name, value in self._module().named_parameters() if value.requires_grad}
+        return {k: v for k, v in whole.items() if k in learning and not k.startswith("trained.")}
+
+    def _load(self, weights: dict[str, Tensor], prefix: str = "trained.") -> None:
+        named: dict[str, Any] = {f"{prefix}{k}": v for k, v in weights.items()}
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(self._module(), named, options=options)
 
