@@ -59,12 +59,14 @@ def taught_lessons(
     data: ClipData,
     folder: Path,
     device: torch.device,
+    mixed: bool = False,
     progress: Progress | None = None,
 ) -> Lessons:
-    """Reads `folder`/lessons-<identity>.npz, or makes it."""
+    """Reads `folder`/lessons-<identity>.npz, or makes it, in bfloat16 if `mixed`."""
     path = folder / f"lessons-{identity}.npz"
     if not path.is_file():
-        table = _all_lessons(teacher, cache, data, device, progress)
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            table = _all_lessons(teacher, cache, data, device, progress)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as stream:
             np.savez(stream, **table)  # type: ignore[arg-type]

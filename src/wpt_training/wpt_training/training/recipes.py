@@ -32,7 +32,7 @@ from wpt_training.training.checkpoint import (
 )
 from wpt_training.training.clips import ClipData, Clips, batches, steps_of
 from wpt_training.training.lessons import taught_lessons
-from wpt_training.training.loop import Task, make_fabric, train
+from wpt_training.training.loop import Task, make_fabric, mixed_precision, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.student import Distillation, StudentTask
 from wpt_training.training.teacher import TeacherTask, anchors_of
@@ -211,9 +211,10 @@ def _distillation(
             torch.device(fabric.device),
             f"{weights_digest(teacher)}-{int(teacher.by_reward)}-{_digest_of_names(data)}",
         )
+        mixed = mixed_precision(config.student_recipe)
         if fabric.global_rank == 0:
             with _bar(bar, "the teacher looks at the data") as progress:
-                taught_lessons(teacher, about, cache, data, runs.teacher, device, progress)
+                taught_lessons(teacher, about, cache, data, runs.teacher, device, mixed, progress)
         fabric.barrier()
         lessons = taught_lessons(teacher, about, cache, data, runs.teacher, device)
     return Distillation(teacher, cache, config.distillation, lessons)
