@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wpt_training.evaluation.open_loop import OpenLoopScores
+from wpt_training.evaluation.packed_open_loop import FIRST
 from wpt_training.models.config import TrainingConfig
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher
@@ -38,7 +39,8 @@ def shares_perception(run: Path) -> bool:
 def score_cached(
     run: Path, data: ClipData, name: str, by_score: bool, progress: Progress | None = None
 ) -> OpenLoopScores:
-    """A run's plans on every sample that has `data.clip` − 1 before it. Raises ConfigError."""
+    """A run's plans on the samples that `score_bundle` counts, if `data.clip` is no more than FIRST + 1.
+    Raises ConfigError."""
     state = read_state(run)
     config = TrainingConfig.model_validate({k: v for k, v in state.config.items() if k != "data"})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,7 +65,7 @@ def score_cached(
         for number, plan in zip(clips.number.tolist(), plans, strict=True):
             drive, sample = data.place(number)
             packed = data.packed[drive]
-            if packed.future_valid[sample].any():
+            if sample >= FIRST and packed.future_valid[sample].any():
                 scores.add(np.asarray(plan), packed.truth(sample))
         if progress is not None:
             progress(min(first + BATCH, len(data)), len(data))
