@@ -113,6 +113,13 @@ class TeacherConfig(_Strict):
 
     candidates: int = 6
     layers: int = 1
+    ahead: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of a training batch whose futures are imagined; the rest teaches the proposals "
+        "alone, at a hundredth of the cost",
+    )
     reward: RewardConfig = RewardConfig()
 
     @property

@@ -75,10 +75,7 @@ class Teacher(nn.Module):
     def plan(self, queue: Tensor, ego_motion: Tensor, command: Tensor, queue_valid: Tensor) -> TeacherOutput:
         """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs."""
         motion = ego_status(ego_motion, queue_valid)
-        channels = self.world.grid.channels
-        queries = self.plan_decoder(queue[..., :channels], command, motion)
-        queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)
-        proposals = self.propose(queries, motion) + self.anchors
+        queries, proposals = self.proposals(queue[..., : self.world.grid.channels], command, motion)
         states = self.world.states(queue)
         futures = self.imagine(states, proposals.detach())
         queries = self._foresee(queries, futures)
@@ -93,6 +90,13 @@ class Teacher(nn.Module):
         final = self.reward.final(rewards)
         best = (final if self.by_reward else scores).argmax(1)
         return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
+
+    def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status` -> queries
+        (B, M, C) and ways (B, M, 6, 2)."""
+        queries = self.plan_decoder(bev, command, motion)
+        queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)
+        return queries, self.propose(queries, motion) + self.anchors
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
         """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""

@@ -58,6 +58,10 @@ class Clips:
     def to(self, device: torch.device) -> Clips:
         return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
 
+    def rows(self, which: slice) -> Clips:
+        """Some of the B clips."""
+        return Clips(*(getattr(self, entry.name)[which] for entry in fields(self)))
+
     @property
     def length(self) -> int:
         """T."""

@@ -37,8 +37,20 @@ class TeacherTask(Task):
         self.cache = cache
 
     def forward(self, clips: Clips) -> StepLoss:
-        output, queue = teacher_plans(self.trained, self.cache, clips)
-        return teacher_loss(self.trained, output, queue, clips, self.losses)
+        count = max(1, round(len(clips) * self.trained.config.ahead))
+        ahead, rest = clips.rows(slice(count)), clips.rows(slice(count, None))
+        output, queue = teacher_plans(self.trained, self.cache, ahead)
+        loss = teacher_loss(self.trained, output, queue, ahead, self.losses)
+        if not len(rest):
+            return loss
+        proposals = self.losses.plan * self._proposal_loss(rest)
+        return StepLoss(loss.total + proposals, {**loss.parts, "proposals": proposals})
+
+    def _proposal_loss(self, clips: Clips) -> Tensor:
+        bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
+        motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
+        _, ways = self.trained.proposals(bev, clips.command[:, -1], motion)
+        return nearest_plan_loss(ways, clips.future[:, -1], clips.future_valid[:, -1])[0]
 
 
 def teacher_plans(teacher: Teacher, cache: BevCache, clips: Clips) -> tuple[TeacherOutput, Tensor]:
