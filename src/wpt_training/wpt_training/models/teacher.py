@@ -56,7 +56,10 @@ class Teacher(nn.Module):
             PlanDecoderLayer(channels, planner, world.config.channels) for _ in range(config.layers)
         )
         self.refine = PlanHead(channels)
-        self.score = nn.Linear(channels, 1)
+        self.rank = nn.Linear(channels, 1)
+        self.score = nn.Linear(channels, 1)  # what looking ahead adds to the rank
+        for weight in self.score.parameters():
+            nn.init.zeros_(weight)
         self.reward = (
             RewardModel(config.reward, world.config, len(student.commands)) if config.has_reward else None
         )
@@ -75,12 +78,13 @@ class Teacher(nn.Module):
     def plan(self, queue: Tensor, ego_motion: Tensor, command: Tensor, queue_valid: Tensor) -> TeacherOutput:
         """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs."""
         motion = ego_status(ego_motion, queue_valid)
-        queries, proposals = self.proposals(queue[..., : self.world.grid.channels], command, motion)
+        bev = queue[..., : self.world.grid.channels]
+        queries, proposals, ranks = self.proposals(bev, command, motion)
         states = self.world.states(queue)
         futures = self.imagine(states, proposals.detach())
         queries = self._foresee(queries, futures)
         trajectories = proposals.detach() + self.refine.change(queries)
-        scores = self.score(queries)[..., 0]
+        scores = ranks + self.score(queries)[..., 0]
         if self.reward is None:
             return TeacherOutput(
                 trajectories, proposals, queries, scores, futures, None, None, scores.argmax(1)
@@ -91,12 +95,12 @@ class Teacher(nn.Module):
         best = (final if self.by_reward else scores).argmax(1)
         return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
 
-    def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status` -> queries
-        (B, M, C) and ways (B, M, 6, 2)."""
+        (B, M, C), ways (B, M, 6, 2) and the logits (B, M) of their ranks."""
         queries = self.plan_decoder(bev, command, motion)
         queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)
-        return queries, self.propose(queries, motion) + self.anchors
+        return queries, self.propose(queries, motion) + self.anchors, self.rank(queries)[..., 0]
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
         """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from wpt_training.losses import (
     imitation_reward_loss,
@@ -43,14 +44,15 @@ class TeacherTask(Task):
         loss = teacher_loss(self.trained, output, queue, ahead, self.losses)
         if not len(rest):
             return loss
-        proposals = self.losses.plan * self._proposal_loss(rest)
+        proposals = self._proposal_loss(rest)
         return StepLoss(loss.total + proposals, {**loss.parts, "proposals": proposals})
 
     def _proposal_loss(self, clips: Clips) -> Tensor:
+        """The proposals' and their ranks' part, without looking ahead."""
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
         motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-        _, ways = self.trained.proposals(bev, clips.command[:, -1], motion)
-        return nearest_plan_loss(ways, clips.future[:, -1], clips.future_valid[:, -1])[0]
+        _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
+        return sum(candidate_losses(ways, ranks, clips.future[:, -1], clips.future_valid[:, -1], self.losses))
 
 
 def teacher_plans(teacher: Teacher, cache: BevCache, clips: Clips) -> tuple[TeacherOutput, Tensor]:
@@ -73,16 +75,25 @@ def teacher_loss(
     """All of the teacher's losses on the last samples of `clips`."""
     expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
     proposed, _ = nearest_plan_loss(output.proposals, expert, valid)
-    refined, nearest = nearest_plan_loss(output.trajectories, expert, valid)
-    parts = {
-        "plan": weights.plan * (proposed + refined),
-        "score": weights.score * torch.nn.functional.cross_entropy(output.scores, nearest),
-    }
+    plan, score = candidate_losses(output.trajectories, output.scores, expert, valid, weights)
+    parts = {"plan": weights.plan * proposed + plan, "score": score}
     if teacher.reward is not None:
         parts |= _reward_losses(teacher, output, queue, clips, weights)
     parts["distance"] = plan_loss(chosen(output), expert, valid).detach()
     total = torch.stack([value for name, value in parts.items() if name != "distance"]).sum()
     return StepLoss(total, parts)
+
+
+def candidate_losses(
+    ways: Tensor, scores: Tensor, expert: Tensor, valid: Tensor, weights: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """Of ways (B, M, 6, 2) and their scores (B, M): the nearest to the expert comes nearer, and so does the
+    one that would be driven, or nobody would teach it when it is not the nearest; and the scores learn
+    which is nearest."""
+    nearest_loss, nearest = nearest_plan_loss(ways, expert, valid)
+    driven = ways[torch.arange(len(ways)), scores.argmax(1)]
+    plan = weights.plan * (nearest_loss + plan_loss(driven, expert, valid))
+    return plan, weights.score * F.cross_entropy(scores, nearest)
 
 
 def chosen(output: TeacherOutput) -> Tensor:
