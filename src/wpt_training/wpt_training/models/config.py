@@ -134,6 +134,9 @@ class DistillationConfig(_Strict):
     reward: float = 0.3
     simulation: bool = Field(True, description="simulation rewards count too; else imitation alone")
     teacher: Literal["frozen", "beside"] = Field("frozen", description="beside: it trains on as well")
+    share: float = Field(
+        1.0, gt=0, le=1, description="of the samples that the teacher speaks about; the rest is imitation"
+    )
 
 
 class DataConfig(_Strict):

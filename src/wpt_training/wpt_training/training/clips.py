@@ -62,6 +62,10 @@ class Clips:
         """Some of the B clips."""
         return Clips(*(getattr(self, entry.name)[which] for entry in fields(self)))
 
+    def chosen(self, which: Tensor) -> Clips:
+        """Those clips for which `which` (B,) holds."""
+        return Clips(*(getattr(self, entry.name)[which] for entry in fields(self)))
+
     @property
     def length(self) -> int:
         """T."""
@@ -121,6 +125,11 @@ class ClipData(Dataset[Clips]):
             return torch.from_numpy(motion), torch.from_numpy(valid)
         motion, valid = _ego_motion(packed, sample - 1, 2)
         return torch.from_numpy(motion[1:]), torch.from_numpy(valid[1:])
+
+    def last_number(self, index: int) -> int:
+        """`Clips.number` of a clip."""
+        drive, start = self.starts[index]
+        return int(self._first_number[drive]) + start + self.clip - 1
 
     def place(self, number: int) -> tuple[int, int]:
         """Drive and sample of a `Clips.number`."""

@@ -34,6 +34,12 @@ def lesson_of(output: TeacherOutput) -> Lesson:
     return Lesson(output.queries[rows, output.best], output.rewards, output.best)
 
 
+def is_taught(number: Tensor, share: float) -> Tensor:
+    """Whether the teacher speaks about the samples `number` (B,): a `share` of them, always the same."""
+    # Knuth's multiplicative hash: neighbours in a drive are not alike.
+    return (number * 2654435761 % 2**32).double() < share * 2**32
+
+
 class Lessons:
     """Lessons by `Clips.number`."""
 
@@ -59,14 +65,16 @@ def taught_lessons(
     data: ClipData,
     folder: Path,
     device: torch.device,
+    share: float = 1.0,
     mixed: bool = False,
     progress: Progress | None = None,
 ) -> Lessons:
-    """Reads `folder`/lessons-<identity>.npz, or makes it, in bfloat16 if `mixed`."""
+    """Reads `folder`/lessons-<identity>.npz, or makes it for a `share` of the samples, in bfloat16 if
+    `mixed`."""
     path = folder / f"lessons-{identity}.npz"
     if not path.is_file():
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            table = _all_lessons(teacher, cache, data, device, progress)
+            table = _all_lessons(teacher, cache, data, device, share, progress)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as stream:
             np.savez(stream, **table)  # type: ignore[arg-type]
@@ -80,12 +88,19 @@ def taught_lessons(
 
 @torch.inference_mode()
 def _all_lessons(
-    teacher: Teacher, cache: BevCache, data: ClipData, device: torch.device, progress: Progress | None
+    teacher: Teacher,
+    cache: BevCache,
+    data: ClipData,
+    device: torch.device,
+    share: float,
+    progress: Progress | None,
 ) -> dict[str, NDArray[np.float32]]:
     teacher = teacher.to(device).eval()
     table: dict[str, NDArray[np.float32]] = {}
-    for first in range(0, len(data), BATCH):
-        clips = join([data[index] for index in range(first, min(first + BATCH, len(data)))]).to(device)
+    taught = is_taught(torch.tensor([data.last_number(index) for index in range(len(data))]), share)
+    indices = taught.nonzero()[:, 0].tolist()
+    for first in range(0, len(indices), BATCH):
+        clips = join([data[index] for index in indices[first : first + BATCH]]).to(device)
         output, _ = teacher_plans(teacher, cache, clips)
         lesson = lesson_of(output)
         rows = {"query": lesson.query, "best": lesson.best}
@@ -97,5 +112,5 @@ def _all_lessons(
                 table[name] = np.zeros((data.samples, *values.shape[1:]), np.float32)
             table[name][numbers] = values.float().cpu().numpy()
         if progress is not None:
-            progress(min(first + BATCH, len(data)), len(data))
+            progress(min(first + BATCH, len(indices)), len(indices))
     return table

@@ -209,12 +209,12 @@ def _distillation(
     if config.distillation.teacher == "frozen":
         device, about = (
             torch.device(fabric.device),
-            f"{weights_digest(teacher)}-{int(teacher.by_reward)}-{_digest_of_names(data)}",
+            f"{weights_digest(teacher)}-{int(teacher.by_reward)}-{config.distillation.share:g}-{_digest_of_names(data)}",
         )
-        mixed = mixed_precision(config.student_recipe)
+        mixed, share = mixed_precision(config.student_recipe), config.distillation.share
         if fabric.global_rank == 0:
             with _bar(bar, "the teacher looks at the data") as progress:
-                taught_lessons(teacher, about, cache, data, runs.teacher, device, mixed, progress)
+                taught_lessons(teacher, about, cache, data, runs.teacher, device, share, mixed, progress)
         fabric.barrier()
         lessons = taught_lessons(teacher, about, cache, data, runs.teacher, device)
     return Distillation(teacher, cache, config.distillation, lessons)

@@ -15,7 +15,7 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips
-from wpt_training.training.lessons import Lesson, Lessons, lesson_of
+from wpt_training.training.lessons import Lesson, Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
 
@@ -72,6 +72,10 @@ class StudentTask(Task):
 
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config
+        taught = is_taught(clips.number, config.share)
+        if not bool(taught.any()):
+            return {}
+        clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
         parts = {}
         if config.teacher == "beside":
             output, queue = teacher_plans(teacher, given.cache, clips)
