@@ -101,6 +101,16 @@ TABLES: dict[int, tuple[str, ...]] = {
     9: ("baseline-t", "teacher by score", "teacher", "baseline", "student"),
 }
 CLOSED_LOOP = (2, 7)
+_AS_DRIVEN = (1, 2, 7)
+
+
+def table_names(number: int, config: TrainingConfig) -> tuple[str, ...]:
+    """A table's experiments. Where it does not compare the two ways to choose, the teacher drives as its
+    configuration has it: by reward or by score."""
+    names = TABLES[number]
+    if number in _AS_DRIVEN and not config.teacher.reward.at_inference:
+        return tuple("teacher by score" if name == "teacher" else name for name in names)
+    return names
 
 
 def train_experiment(

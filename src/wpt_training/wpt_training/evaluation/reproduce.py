@@ -19,6 +19,7 @@ from wpt_training.evaluation.experiments import (
     closed_loop_result,
     drive_reference,
     open_loop_result,
+    table_names,
     train_experiment,
 )
 from wpt_training.evaluation.policy_latency import time_bundles
@@ -82,7 +83,7 @@ class Plan:
 
 def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
     """Trains and measures; the content of reproduce.json: every number with what made it."""
-    names = list(dict.fromkeys(name for table in plan.tables for name in TABLES[table]))
+    names = list(dict.fromkeys(name for table in plan.tables for name in table_names(table, plan.config)))
     validation = training_data(plan.config, bar, with_images=False, split="validation")
     runs = {
         (name, seed): train_experiment(EXPERIMENTS[name], plan.config, plan.out, seed, plan.strategy, bar)
@@ -145,7 +146,7 @@ def _rows(
     if number == 9:
         return _latency_rows(plan, runs, bar)
     rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
-    for name in TABLES[number]:
+    for name in table_names(number, plan.config):
         results = [_measure(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
         values = np.array([values for values, _ in results])
         row = _row(number, name, values)
@@ -187,10 +188,11 @@ def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> li
 
 def _row(number: int, name: str, values: np.ndarray) -> dict[str, Any]:
     """values (seeds, columns)."""
+    published = PUBLISHED.get(number, {})
     return {
         "name": name,
         "mean": values.mean(axis=0).tolist(),
         "spread": values.std(axis=0, ddof=1).tolist() if len(values) > 1 else [0.0] * values.shape[1],
         "values": values.tolist(),
-        "published": list(PUBLISHED.get(number, {}).get(name, ())),
+        "published": list(published.get(name, published.get(name.removesuffix(" by score"), ()))),
     }
