@@ -42,7 +42,7 @@ class Experiment:
     @property
     def run(self) -> str:
         """The folder of the training run; the same network may be measured in two ways."""
-        return self.name.removesuffix(" by score")
+        return self.name.removesuffix(" by score").replace(",", "").replace("'", "")
 
 
 def _reward(**values: Any) -> Change:
@@ -61,6 +61,12 @@ def _distillation(**values: Any) -> Change:
     return change
 
 
+def _half_as_long(config: TrainingConfig) -> TrainingConfig:
+    """The baseline for as many epochs as the student: what is left is the distillation's own effect."""
+    recipe = config.baseline_recipe.model_copy(update={"epochs": config.student_recipe.epochs})
+    return config.model_copy(update={"baseline_recipe": recipe})
+
+
 def _same(config: TrainingConfig) -> TrainingConfig:
     return config
 
@@ -70,6 +76,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("baseline", "baseline", _same),
+        Experiment("baseline, student's epochs", "baseline", _half_as_long),
         Experiment("student", "student", _same),
         Experiment("baseline-t", "baseline-t", _same),
         Experiment("teacher", "teacher", _same),
@@ -95,7 +102,7 @@ TABLES: dict[int, tuple[str, ...]] = {
     3: ("baseline-t", "teacher imitation by score", "teacher imitation", "teacher by score", "teacher"),
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
     5: ("teacher gt-occ", "teacher wm-occ"),
-    6: ("baseline", "student query", "student query imitation", "student"),
+    6: ("baseline", "baseline, student's epochs", "student query", "student query imitation", "student"),
     7: ("baseline", "student", "teacher"),
     8: ("baseline-t", "teacher", "baseline", "student"),
     9: ("baseline-t", "teacher by score", "teacher", "baseline", "student"),
