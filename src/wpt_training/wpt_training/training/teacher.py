@@ -52,7 +52,9 @@ class TeacherTask(Task):
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
         motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
         _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
-        return sum(candidate_losses(ways, ranks, clips.future[:, -1], clips.future_valid[:, -1], self.losses))
+        expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
+        plan, score = candidate_losses(ways, ranks, expert, valid, self.losses)
+        return plan + score
 
 
 def teacher_plans(teacher: Teacher, cache: BevCache, clips: Clips) -> tuple[TeacherOutput, Tensor]:
