@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wpt_planner.policy_bundle import MANIFEST_FILE
 from wpt_training.evaluation.cached_open_loop import score_cached, shares_perception
 from wpt_training.evaluation.closed_loop import summarise
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
@@ -23,7 +24,7 @@ from wpt_training.export import export_checkpoint
 from wpt_training.models.config import DistillationConfig, RewardConfig, TrainingConfig
 from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.simulator.scenarios import route_names
-from wpt_training.training.checkpoint import config_identity, read_state
+from wpt_training.training.checkpoint import CHECKPOINT, config_identity, read_state
 from wpt_training.training.clips import ClipData
 from wpt_training.training.recipes import Bar, Runs, run_recipe
 
@@ -183,10 +184,10 @@ def closed_loop_result(
     """The closed-loop figures of a run, a plan every `plan_every` s; its finished routes are kept in
     `out`."""
     names = route_names(routes)
-    bundle = export_checkpoint(run, run / "bundle", None, experiment.by_score)
+    bundle = exported_once(run, experiment.by_score)
     with bar(f"{experiment.name}, {len(names)} routes") as progress:
         options = RunOptions(plan_every=plan_every)
-        scores = evaluate_routes(names, str(bundle.folder), out, workers, ray, options, progress)
+        scores = evaluate_routes(names, str(bundle), out, workers, ray, options, progress)
     return {
         "experiment": experiment.name,
         "made_by": _made_by(run),
@@ -194,6 +195,16 @@ def closed_loop_result(
         "plan_every": plan_every,
         **asdict(summarise(scores)),
     }
+
+
+def exported_once(run: Path, by_score: bool) -> Path:
+    """A run's bundle, kept beside it: exported on other threads it would round otherwise, be another bundle,
+    and drive all its routes again."""
+    folder = run / ("bundle-by-score" if by_score else "bundle")
+    manifest, checkpoint = folder / MANIFEST_FILE, run / f"{CHECKPOINT}.safetensors"
+    if not manifest.is_file() or manifest.stat().st_mtime < checkpoint.stat().st_mtime:
+        export_checkpoint(run, folder, None, by_score)
+    return folder
 
 
 def drive_reference(

@@ -35,7 +35,8 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         "± spread over seeds; one world model, pretrained once, serves all of them. Every number's run, "
         "configuration, seed and revision are in [reproduce.json](reproduce.json).",
         "",
-        f"Planners that see nothing, on the same {content['samples']} samples: {blind}.",
+        f"Planners that see nothing, and the expert, on the same {content['blind'][0]['samples']} samples: "
+        f"{blind}.",
         "",
     ]
     for number, table in content["tables"].items():
