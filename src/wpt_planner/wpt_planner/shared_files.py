@@ -22,7 +22,7 @@ def shared_file(relative: str) -> Path:
 
 
 def bundle_folder(name: str) -> Path:
-    """Where a bundle lies: `student` (also "") and `teacher` are those that come with this
+    """Where a bundle lies: `student` (also ""), `teacher` and `baseline` are those that come with this
     package, trained on simulated drives; everything else is a path."""
     name = name or BUNDLES[0]
     return shared_file(f"config/bundles/{name}") if name in BUNDLES else Path(name)
