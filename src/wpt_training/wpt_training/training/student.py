@@ -15,7 +15,7 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips
-from wpt_training.training.lessons import Lesson, Lessons, is_taught, lesson_of
+from wpt_training.training.lessons import Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
 
@@ -82,15 +82,17 @@ class StudentTask(Task):
             parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses).total
             lesson = lesson_of(output)
         else:
+            assert given.lessons is not None
             teacher.eval()
-            lesson = self._lesson(clips, given)
+            queue = remembered(teacher, given.cache, clips)
+            lesson = given.lessons.at(clips.number, clips.future.device)
         if config.query:
             parts["query"] = config.query * policy_distillation_loss(lesson.query, student.queries[:, 0])
         model = teacher.reward
         if config.reward and model is not None and lesson.rewards is not None:
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
             with torch.no_grad():
-                states = teacher.world.states(remembered(teacher, given.cache, clips))
+                states = teacher.world.states(queue)
             judged = teacher.judge(states, student.trajectory, motion, clips.command[:, -1])
             rows = torch.arange(len(lesson.best))
             best = model.final(lesson.rewards, None, config.simulation)[rows, lesson.best]
@@ -98,9 +100,3 @@ class StudentTask(Task):
             own = model.final(judged, lesson.rewards.imitation.detach(), config.simulation)[:, 0]
             parts["reward"] = config.reward * reward_distillation_loss(best, own)
         return parts
-
-    @torch.no_grad()
-    def _lesson(self, clips: Clips, given: Distillation) -> Lesson:
-        if given.lessons is not None:
-            return given.lessons.at(clips.number, clips.future.device)
-        return lesson_of(teacher_plans(given.teacher, given.cache, clips)[0])
