@@ -92,8 +92,11 @@ def test_forecasting_and_latency_are_measured(trained):
         "evaluate", "latency", trained / "train" / "student", trained / "train" / "teacher", "--rounds", 10,
         "--size", "128x224", "--json", trained / "latency.json",
     )  # fmt: skip
-    student, teacher = json.loads((trained / "latency.json").read_text())["policies"]
-    assert min(student["p50"], teacher["p50"]) > 0
+    policies = json.loads((trained / "latency.json").read_text())["policies"]
+    # Which is slower says the benchmark; here, that both were measured, under their names and as often.
+    assert [policy["name"] for policy in policies] == ["student", "teacher"]
+    assert policies[0]["rounds"] == policies[1]["rounds"] > 0
+    assert all(0 < policy["p50"] <= policy["p95"] for policy in policies)
 
 
 def test_a_table_is_reproduced_from_what_is_trained(trained):

@@ -35,12 +35,13 @@ from wpt_training.training.checkpoint import RunState, load_tensors, load_weight
 from wpt_training.training.clips import ClipData, batches, drop_cameras, steps_of
 from wpt_training.training.encode import encode_clips
 from wpt_training.training.lessons import taught_lessons
-from wpt_training.training.loop import learning_rate_factor, make_fabric, mixed_precision, train
+from wpt_training.training.loop import learning_rate_factor, make_fabric, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.recipes import Runs, run_recipe
 from wpt_training.training.store import open_store, pack_drive, packed_names, read_packed
 from wpt_training.training.student import StudentTask
 from wpt_training.training.teacher import teacher_plans
+from wpt_training.training.world_model import WorldModelTask
 
 from conftest import HEIGHT, SMALL, WIDTH, rig
 
@@ -351,19 +352,26 @@ def test_a_frozen_perception_stays_the_world_models(store, small_drive, tmp_path
         assert quick.row("uniad").l2 == pytest.approx(driven.row("uniad").l2, abs=0.02)
 
 
-def test_mixed_precision_leaves_calibration_alone(data):
-    class Looking(StudentTask):
+def test_mixed_precision_leaves_calibration_alone(data, tmp_path):
+    seen = []
+
+    class Looking(WorldModelTask):
         def forward(self, clips):
-            assert clips.intrinsics.dtype == clips.ego_motion.dtype == torch.float32
+            seen.append((clips.intrinsics.clone(), clips.ego_motion.clone()))
             return super().forward(clips)
 
-    recipe = QUICK.model_copy(update={"precision": "bf16-mixed"})
-    assert mixed_precision(recipe)
-    assert not mixed_precision(QUICK.model_copy(update={"precision": "32-true"}))
-    torch.manual_seed(0)
-    clips = next(batches(data, 2, 0, 0, 1))
-    task = Looking(Student(SMALL), CONFIG.losses)
-    whole = task(clips).total
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = task(clips).total
-    assert mixed.item() == pytest.approx(whole.item(), rel=0.02)
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        recipe = QUICK.model_copy(update={"precision": precision})
+        torch.manual_seed(0)
+        task = Looking(WorldModel(SMALL, CONFIG.world), CONFIG.losses)
+        state = RunState("world", 0, 1, {}, "test", "test")
+        folder = tmp_path / precision
+        train(task, lambda first: batches(data, 2, 0, first, 1), recipe, folder, state, make_fabric())
+        losses[precision] = json.loads((folder / "log.jsonl").read_text())["loss"]
+    # Through Fabric and all, the network is told calibration and motion to the last bit.
+    for whole, mixed in zip(*seen, strict=True):
+        assert mixed.dtype == torch.float32
+        assert torch.equal(whole, mixed)
+    assert losses["bf16-mixed"] != losses["32-true"]
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02)
