@@ -30,7 +30,7 @@ from wpt_training.models.image_encoder import ImageEncoder
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
 from wpt_training.models.world_model import WorldModel
-from wpt_training.training.checkpoint import load_weights, read_state
+from wpt_training.training.checkpoint import RunState, load_weights, read_state
 
 GOLDEN_HEIGHT, GOLDEN_WIDTH = 72, 128  # small, so that a bundle stays small
 
@@ -94,28 +94,37 @@ def export_checkpoint(
 ) -> PolicyBundle:
     """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle; with
     `by_score` a teacher chooses by its planner's own scores, not by rewards. Raises ConfigError."""
-    state = read_state(checkpoint)
-    content = {key: value for key, value in state.config.items() if key != "data"}
-    config = TrainingConfig.model_validate(content)
+    state, config, policy = trained_policy(checkpoint, by_score)
     training = {
         "recipe": state.recipe, "config": state.config, "data": state.data, "steps": state.step,
         "finished": state.finished, "seconds": round(state.seconds), "git_revision": state.git_revision,
         "metrics": metrics or {}, "chooses_by_score": by_score,
     }  # fmt: skip
+    if isinstance(policy, Student):
+        role: Literal["student", "baseline"] = "student" if state.recipe == "student" else "baseline"
+        return export_bundle(policy, config.student, folder, role, True, training)
+    bev = config.student.bev
+    queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})
+    return export_bundle(TeacherPolicy(policy), config.student, folder, "teacher", True, training, queue)
+
+
+def trained_policy(
+    checkpoint: Path, by_score: bool = False
+) -> tuple[RunState, TrainingConfig, Student | Teacher]:
+    """A run's state, its configuration, and its network with the averaged weights. Raises ConfigError."""
+    state = read_state(checkpoint)
+    config = state.training_config()
     if state.recipe in ("student", "baseline"):
         student = Student(config.student)
         load_weights(student, checkpoint)
-        role: Literal["student", "baseline"] = "student" if state.recipe == "student" else "baseline"
-        return export_bundle(student, config.student, folder, role, True, training)
+        return state, config, student
     if state.recipe not in ("teacher", "baseline-t"):
         raise ConfigError(f"{checkpoint}: a {state.recipe} model plans nothing: give one that does")
     teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
     load_weights(teacher, checkpoint)
     if by_score:
         teacher.choose_by_score()
-    bev = config.student.bev
-    queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})
-    return export_bundle(TeacherPolicy(teacher), config.student, folder, "teacher", True, training, queue)
+    return state, config, teacher
 
 
 def golden_inputs(config: StudentConfig, state: BevGrid | None = None, seed: int = 0) -> list[Tensor]:

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from wpt_training.evaluation.open_loop import OpenLoopScores
 from wpt_training.evaluation.packed_open_loop import FIRST
-from wpt_training.models.config import TrainingConfig
+from wpt_training.export import trained_policy
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher
-from wpt_training.models.world_model import WorldModel
 from wpt_training.training.bev_cache import BevCache, cached_bevs
-from wpt_training.training.checkpoint import load_weights, read_state
+from wpt_training.training.checkpoint import read_state
 from wpt_training.training.clips import ClipData, Clips, Progress, join
-from wpt_training.training.teacher import teacher_plans
+from wpt_training.training.teacher import chosen, teacher_plans
 
 BATCH = 16  # clips
 Planner = Callable[[Clips, BevCache], Tensor]
@@ -30,7 +29,7 @@ def shares_perception(run: Path) -> bool:
     state = read_state(run)
     if state.recipe in ("teacher", "baseline-t"):
         return True
-    config = TrainingConfig.model_validate({k: v for k, v in state.config.items() if k != "data"})
+    config = state.training_config()
     recipe = config.student_recipe if state.recipe == "student" else config.baseline_recipe
     return recipe.perception == "frozen"
 
@@ -41,22 +40,11 @@ def score_cached(
 ) -> OpenLoopScores:
     """A run's plans on the samples that `score_bundle` counts, if `data.clip` is no more than FIRST + 1.
     Raises ConfigError."""
-    state = read_state(run)
-    config = TrainingConfig.model_validate({k: v for k, v in state.config.items() if k != "data"})
+    _, _, policy = trained_policy(run, by_score)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    planner: Planner
-    if state.recipe in ("student", "baseline"):
-        student = Student(config.student)
-        load_weights(student, run)
-        student = student.to(device).eval()
-        perception, planner = student.perception, _of_student(student)
-    else:
-        teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
-        load_weights(teacher, run)
-        if by_score:
-            teacher.choose_by_score()
-        teacher = teacher.to(device).eval()
-        perception, planner = teacher.world.perception, _of_teacher(teacher)
+    policy = policy.to(device).eval()
+    planner = _of_student(policy) if isinstance(policy, Student) else _of_teacher(policy)
+    perception = policy.perception if isinstance(policy, Student) else policy.world.perception
     cache = cached_bevs(perception, data, device)
     scores = OpenLoopScores(name)
     for first in range(0, len(data), BATCH):
@@ -84,7 +72,6 @@ def _of_student(student: Student) -> Planner:
 
 def _of_teacher(teacher: Teacher) -> Planner:
     def plan(clips: Clips, cache: BevCache) -> Tensor:
-        output, _ = teacher_plans(teacher, cache, clips)
-        return output.trajectories[torch.arange(len(output.best)), output.best]
+        return chosen(teacher_plans(teacher, cache, clips)[0])
 
     return plan

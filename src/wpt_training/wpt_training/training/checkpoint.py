@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wpt_training.models.config import ConfigError
+from wpt_training.models.config import ConfigError, TrainingConfig
 
 CHECKPOINT = "checkpoint"
 SCHEMA = 1
@@ -32,6 +32,10 @@ class RunState:
     waited: float = 0.0
     finished: bool = False
     schema: int = SCHEMA
+
+    def training_config(self) -> TrainingConfig:
+        """What the run depended on; the rest as it comes."""
+        return TrainingConfig.model_validate({k: v for k, v in self.config.items() if k != "data"})
 
 
 def config_identity(config: dict[str, object], data: str) -> str:
