@@ -62,7 +62,7 @@ def _distillation(**values: Any) -> Change:
     return change
 
 
-def _half_as_long(config: TrainingConfig) -> TrainingConfig:
+def _students_epochs(config: TrainingConfig) -> TrainingConfig:
     """The baseline for as many epochs as the student: what is left is the distillation's own effect."""
     recipe = config.baseline_recipe.model_copy(update={"epochs": config.student_recipe.epochs})
     return config.model_copy(update={"baseline_recipe": recipe})
@@ -77,7 +77,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("baseline", "baseline", _same),
-        Experiment("baseline, student's epochs", "baseline", _half_as_long),
+        Experiment("baseline, student's epochs", "baseline", _students_epochs),
         Experiment("student", "student", _same),
         Experiment("baseline-t", "baseline-t", _same),
         Experiment("teacher", "teacher", _same),
@@ -183,18 +183,9 @@ def closed_loop_result(
 ) -> dict[str, Any]:
     """The closed-loop figures of a run, a plan every `plan_every` s; its finished routes are kept in
     `out`."""
-    names = route_names(routes)
-    bundle = exported_once(run, experiment.by_score)
-    with bar(f"{experiment.name}, {len(names)} routes") as progress:
-        options = RunOptions(plan_every=plan_every)
-        scores = evaluate_routes(names, str(bundle), out, workers, ray, options, progress)
-    return {
-        "experiment": experiment.name,
-        "made_by": _made_by(run),
-        "routes": routes,
-        "plan_every": plan_every,
-        **asdict(summarise(scores)),
-    }
+    bundle = str(exported_once(run, experiment.by_score))
+    driven = drive_policy(experiment.name, bundle, routes, plan_every, out, workers, ray, bar)
+    return {**driven, "made_by": _made_by(run)}
 
 
 def exported_once(run: Path, by_score: bool) -> Path:
@@ -207,14 +198,21 @@ def exported_once(run: Path, by_score: bool) -> Path:
     return folder
 
 
-def drive_reference(
-    policy: str, routes: str, plan_every: float, out: Path, workers: int, ray: str | None, bar: Bar
+def drive_policy(
+    name: str,
+    policy: str,
+    routes: str,
+    plan_every: float,
+    out: Path,
+    workers: int,
+    ray: str | None,
+    bar: Bar,
 ) -> dict[str, Any]:
-    """The closed-loop figures of the expert or of constant velocity."""
+    """The closed-loop figures of what `wpt evaluate closed-loop` takes as a policy, called `name`."""
     names, options = route_names(routes), RunOptions(plan_every=plan_every)
-    with bar(f"{policy}, {len(names)} routes") as progress:
+    with bar(f"{name}, {len(names)} routes") as progress:
         scores = evaluate_routes(names, policy, out, workers, ray, options, progress)
-    return {"experiment": policy, "routes": routes, "plan_every": plan_every, **asdict(summarise(scores))}
+    return {"experiment": name, "routes": routes, "plan_every": plan_every, **asdict(summarise(scores))}
 
 
 def blind_results(data: ClipData, training: ClipData, seed: int) -> list[dict[str, Any]]:

@@ -14,16 +14,16 @@ import numpy as np
 from wpt_training.evaluation.experiments import (
     CLOSED_LOOP,
     EXPERIMENTS,
-    TABLES,
     blind_results,
     closed_loop_result,
-    drive_reference,
+    drive_policy,
+    exported_once,
     open_loop_result,
     table_names,
     train_experiment,
 )
 from wpt_training.evaluation.policy_latency import time_bundles
-from wpt_training.export import export_checkpoint, git_revision
+from wpt_training.export import git_revision
 from wpt_training.models.config import TrainingConfig
 from wpt_training.training.checkpoint import read_state
 from wpt_training.training.recipes import Bar, recipe_config, training_data
@@ -95,7 +95,7 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
         for number in plan.tables
     }
     blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
-    return {"samples": validation.samples, "blind": blind, "tables": tables}
+    return {"blind": blind, "tables": tables}
 
 
 def _made_by(plan: Plan, number: int) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _reference_rows(plan: Plan, number: int, bar: Bar) -> list[dict[str, Any]]:
     """Who brackets every policy in closed loop."""
     rows = []
     for policy in REFERENCES:
-        result = drive_reference(
-            policy, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
+        result = drive_policy(
+            policy, policy, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
         )
         rows.append({**_row(number, policy, np.array([_driven(number, result)])), "made_by": [result]})
     return rows
@@ -172,12 +172,8 @@ def _measure(
 
 
 def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> list[dict[str, Any]]:
-    seed, names = plan.seeds[0], TABLES[9]
-    folders = []
-    for name in names:
-        run = runs[name, seed]
-        target = run / f"bundle-{name.replace(' ', '-')}"
-        folders.append(export_checkpoint(run, target, None, EXPERIMENTS[name].by_score).folder)
+    seed, names = plan.seeds[0], table_names(9, plan.config)
+    folders = [exported_once(runs[name, seed], EXPERIMENTS[name].by_score) for name in names]
     with bar("latency") as progress:
         results = time_bundles(folders, LATENCY_SIZE, LATENCY_ROUNDS, threads=1, progress=progress)
     return [
