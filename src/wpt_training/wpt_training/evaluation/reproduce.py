@@ -58,7 +58,7 @@ PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
         "student": (64.0,)},
 }  # fmt: skip
 COLUMNS = {
-    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training", "epochs"),
+    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training (min; GPU h published)", "epochs"),
     9: ("latency (ms)",),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")

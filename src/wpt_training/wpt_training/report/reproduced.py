@@ -76,8 +76,6 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
         lines.append(_line([row["name"], *ours, *published]))
     if number == 1:
         lines += ["", *_by_second(rows)]
-    if number == 8:
-        lines += ["", "Ours in minutes on this machine, published in GPU hours."]
     return [*lines, ""]
 
 
