@@ -58,8 +58,8 @@ PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
         "student": (64.0,)},
 }  # fmt: skip
 COLUMNS = {
-    2: ("driving score", "success (%)"), 7: ("mean ability (%)",), 8: ("training (min; GPU h published)", "epochs"),
-    9: ("latency (ms)",),
+    2: ("driving score", "success (%)"), 7: ("mean ability (%)",),
+    8: ("training (min; GPU h published)", "epochs"), 9: ("latency (ms)",),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")
 LATENCY_ROUNDS, LATENCY_SIZE = 60, (900, 1600)
