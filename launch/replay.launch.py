@@ -25,6 +25,11 @@ def generate_launch_description() -> LaunchDescription:
             "source", default_value="simulated", description="nuScenes DIR[:SCENE], a bag, simulated[:SEED]"
         ),
         DeclareLaunchArgument("rate", default_value="1.0", description="times real time"),
+        DeclareLaunchArgument(
+            "plan_timeout",
+            default_value="0.0",
+            description="s that a set waits for the plan of the one before, for the same plans on any machine",
+        ),
         DeclareLaunchArgument("loop", default_value="false", description="again when over"),
         DeclareLaunchArgument(
             "faults", default_value="['']", description="e.g. ['CAM_BACK:drop@2-5'], see fault_injection.py"
@@ -59,6 +64,7 @@ def generate_launch_description() -> LaunchDescription:
             {
                 "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
                 "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
+                "plan_timeout": ParameterValue(LaunchConfiguration("plan_timeout"), value_type=float),
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
                 "faults": ParameterValue(LaunchConfiguration("faults"), value_type=list[str]),
             }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import rclpy
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
@@ -24,7 +25,8 @@ from wpt_training.drives.frame import Boxes
 from wpt_training.evaluation.matching import MatchedPlan, score_matched
 from wpt_training.evaluation.tables import open_loop_rows, print_latency, print_open_loop
 
-RELIABLE_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+QUIET = 0.7  # s without a message, after which nothing is thought to be on its way
+RELIABLE_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
@@ -70,6 +72,11 @@ class EvaluatorNode(Node):
 
     def _on_done(self, _: Empty) -> None:
         self.done = True
+
+    @property
+    def received(self) -> int:
+        """Messages that count for the report."""
+        return len(self.plans) + len(self.experts) + len(self.annotations) + len(self.odometry)
 
     def report(self, console: Console) -> None:
         """Prints the tables and writes the JSON."""
@@ -166,13 +173,26 @@ def _boxes(message: AgentBoxes) -> Boxes:
     )
 
 
+def _drain(node: EvaluatorNode, executor: SingleThreadedExecutor) -> None:
+    """Takes in what still waits in the queues: the end is told on a topic of its own, and may overtake."""
+    quiet_since = time.monotonic()
+    while rclpy.ok() and time.monotonic() < quiet_since + QUIET:
+        before = node.received
+        executor.spin_once(timeout_sec=0.1)
+        if node.received != before:
+            quiet_since = time.monotonic()
+
+
 def main() -> None:
     """`ros2 run wpt_planner evaluator --ros-args -p json:=FILE`; Ctrl-C reports early."""
     rclpy.init()
     node = EvaluatorNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     try:
         while rclpy.ok() and not node.done:
-            rclpy.spin_once(node, timeout_sec=0.5)
+            executor.spin_once(timeout_sec=0.5)
+        _drain(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     node.report(Console())

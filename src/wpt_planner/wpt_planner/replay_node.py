@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Empty
-from wpt_msgs.msg import AgentBoxes, DrivingCommand, ExpertTrajectory, PlannerStatus
+from wpt_msgs.msg import AgentBoxes, DrivingCommand, ExpertTrajectory, PlannedTrajectory, PlannerStatus
 
 from wpt_planner import messages
 from wpt_planner.ego_motion import OdometrySample
@@ -60,6 +60,8 @@ class ReplayNode(Node):
         self.clock = declare("clock", True).value  # publish /clock
         self.wait = float(declare("wait_for_planner", 60.0).value)  # s until the planner is ready
         self.wait_for_evaluator = declare("wait_for_evaluator", False).value
+        # s that a set waits for the plan of the one before; 0: never, as a vehicle's cameras
+        self.plan_timeout = float(declare("plan_timeout", 0.0).value)
         planner = declare("planner", "planner").value  # the planner node's name
         faults: list[str] = self.declare_parameter("faults", Parameter.Type.STRING_ARRAY).value or []
         if not 0 < self.rate <= 100:
@@ -68,8 +70,14 @@ class ReplayNode(Node):
         names = [camera.name for camera in self.drive.cameras]
         self.faults = [parse_fault(text, names) for text in faults if text]
         self._ready = False
+        self._awaited: int | None = None  # stamp of the anchor image whose plan is still to come
+        self._planned = 0  # stamp of the newest plan
         self._make_publishers(planner, names)
         self.create_subscription(PlannerStatus, f"{planner}/status", self._on_status, LATCHED_QOS)
+        if self.plan_timeout > 0:
+            self.create_subscription(
+                PlannedTrajectory, f"{planner}/output/trajectory", self._on_plan, RELIABLE_QOS
+            )
 
     def _make_publishers(self, planner: str, names: list[str]) -> None:
         prefix = f"{planner}/input"
@@ -99,6 +107,9 @@ class ReplayNode(Node):
 
     def _on_status(self, status: PlannerStatus) -> None:
         self._ready = status.ready
+
+    def _on_plan(self, plan: PlannedTrajectory) -> None:
+        self._planned = messages.stamp_of(plan.header.stamp)
 
     def play(self) -> None:
         """Plays to the end, or for ever with `loop`."""
@@ -133,6 +144,8 @@ class ReplayNode(Node):
         started = time.monotonic()
         last_clock, last_progress = first - CLOCK_STEP, started
         span = max(1, max(entry[0] for entry in entries) - first)
+        anchors = {int(stamp) for stamp in self.drive.anchor_stamps}
+        self._awaited, self._planned = None, 0
         heapq.heapify(entries)
         while entries and rclpy.ok():
             due, _, publish = heapq.heappop(entries)
@@ -141,11 +154,27 @@ class ReplayNode(Node):
                 self._sleep_until(started + (last_clock - first) / 1e9 / self.rate)
                 self._tick(last_clock)
             self._sleep_until(started + (due - first) / 1e9 / self.rate)
+            if due in anchors:
+                started += self._wait_for_plan(due)
             publish()
             if time.monotonic() - last_progress > 5.0:
                 last_progress = time.monotonic()
                 left = (span - (due - first)) / 1e9 / self.rate
                 self.get_logger().info(f"{(due - first) / span:.0%} played, {left:.0f} s left")
+
+    def _wait_for_plan(self, due: int) -> float:
+        """Until the plan of the anchor image before `due` is there or `plan_timeout` is over; returns the
+        seconds it took."""
+        started = time.monotonic()
+        if self._awaited is None or self._awaited >= due:
+            return 0.0
+        while self._planned < self._awaited and rclpy.ok():
+            if (remaining := started + self.plan_timeout - time.monotonic()) <= 0:
+                self.get_logger().warning(f"no plan within {self.plan_timeout:g} s: playing on")
+                break
+            rclpy.spin_once(self, timeout_sec=remaining)
+        self._awaited = None
+        return time.monotonic() - started
 
     def _tick(self, stamp: int) -> None:
         if self._clock_publisher is not None:
@@ -194,6 +223,8 @@ class ReplayNode(Node):
     def publish_image(self, view: CameraView, data: bytes) -> None:
         camera = view.calibration
         frame = f"{camera.name}_optical"
+        if self.plan_timeout > 0 and camera.name == self.drive.cameras[0].name:
+            self._awaited = view.stamp
         self._infos[camera.name].publish(messages.camera_info(camera, view.stamp, frame))
         if self.raw:
             self._images[camera.name].publish(messages.raw_image(view.image(), view.stamp, frame))

@@ -27,7 +27,7 @@ def demo(
         str, typer.Option(help="student, teacher or baseline (they come along) or a bundle's folder")
     ] = "student",
     out: Annotated[Path, typer.Option(help="where pictures and figures go")] = Path("out/demo"),
-    rate: Annotated[float, typer.Option(help="times real time")] = 0.5,
+    rate: Annotated[float, typer.Option(help="times real time, at most: it waits for each plan")] = 1.0,
     seed: Annotated[int, typer.Option(help="seed of the simulated drive")] = 0,
     json: Annotated[Path | None, typer.Option("--json", help="figures to this file too")] = None,
 ) -> None:
@@ -58,9 +58,10 @@ def run_demo(source: str, bundle: str, out: Path, rate: float, json: Path | None
     planner = [
         f"bundle:={opened.folder}", f"rig_file:={out / 'rig.yaml'}", "use_sim_time:=true",
         f"allow_untrained:={'false' if opened.manifest.trained else 'true'}",
-        f"cameras:=[{','.join(names)}]", f"anchor_camera:={names[0]}", "threads:=1",
+        f"cameras:=[{','.join(names)}]", f"anchor_camera:={names[0]}", "threads:=1", "max_wait:=0.5",
     ]  # fmt: skip
-    replay = [f"source:={source}", f"rate:={rate}", "wait_for_evaluator:=true"]
+    # Waiting for each plan, a slow machine shows the same plans as a fast one.
+    replay = [f"source:={source}", f"rate:={rate}", "wait_for_evaluator:=true", "plan_timeout:=10.0"]
     if cache is not None:
         replay.append(f"cache:={cache}")
     evaluator = [f"json:={report}"]
