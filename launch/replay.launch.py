@@ -28,7 +28,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "plan_timeout",
             default_value="0.0",
-            description="s that a set waits for the plan of the one before, for the same plans on any machine",
+            description="s a set waits for the plan of the one before: the same plans on any machine",
         ),
         DeclareLaunchArgument("loop", default_value="false", description="again when over"),
         DeclareLaunchArgument(
