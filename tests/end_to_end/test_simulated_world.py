@@ -54,13 +54,14 @@ def test_a_bundle_drives_and_its_video_is_written(bundle, tmp_path):
     said = wpt(
         "evaluate", "closed-loop", "--policy", bundle.folder, "--routes", "VanillaNonSignalizedTurn-1",
         "--out", tmp_path / "out", "--workers", 1, "--video", tmp_path / "video",
-        "--rig", small_rig(tmp_path / "rig.yaml"),
+        "--rig", small_rig(tmp_path / "rig.yaml"), "--plan-every", 0.2,
     )  # fmt: skip
     assert "driving" in said
     import imageio
 
     frames = imageio.get_reader(tmp_path / "video" / "VanillaNonSignalizedTurn-1.mp4")
     assert frames.count_frames() > 20
+    assert frames.get_meta_data()["fps"] == 5  # a frame a plan, in real time
     assert frames.get_data(10).std() > 20
 
 

@@ -11,7 +11,6 @@ from wpt_training.losses import (
     flow_loss,
     imitation_reward_loss,
     lovasz_loss,
-    nearest_plan_loss,
     occupancy_loss,
     plan_loss,
     policy_distillation_loss,
@@ -30,19 +29,6 @@ def test_plan_loss_is_the_mean_distance_over_recorded_steps():
     )
     valid = torch.tensor([[True, True, True, True, False, False]])
     assert plan_loss(plan, expert, valid).item() == pytest.approx((4 + 2) / 4)
-
-
-def test_only_the_nearest_candidate_learns():
-    candidates = torch.zeros(1, 3, 6, 2)
-    candidates[0, 0] += 5.0
-    candidates[0, 1] += 1.0
-    candidates[0, 2] -= 3.0
-    candidates.requires_grad_()
-    loss, nearest = nearest_plan_loss(candidates, torch.zeros(1, 6, 2), torch.ones(1, 6, dtype=torch.bool))
-    loss.backward()
-    assert (loss.item(), nearest.tolist()) == (pytest.approx(2.0), [1])
-    assert candidates.grad[0, 1].abs().sum() > 0
-    assert candidates.grad[0, [0, 2]].abs().sum() == 0
 
 
 def test_imitation_reward_loss_is_a_cross_entropy_with_soft_targets():

@@ -32,7 +32,7 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.bev_cache import cached_bevs
 from wpt_training.training.checkpoint import RunState, load_tensors, load_weights, read_state
-from wpt_training.training.clips import ClipData, batches, drop_cameras, steps_of
+from wpt_training.training.clips import ClipData, batches, drop_cameras, join, steps_of
 from wpt_training.training.encode import encode_clips
 from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import learning_rate_factor, make_fabric, train
@@ -285,10 +285,17 @@ def test_the_ego_status_planner_knows_no_later_speeds(data):
     assert not np.array_equal(planner.plans(packed)[5], planner.plans(other)[5])
 
 
-def test_without_images_clips_hold_no_earlier_labels(store, data):
-    bare = ClipData(store, packed_names(store), CONFIG.labels(), 2, with_images=False)[0]
+def test_clips_without_labels_hold_none_and_those_asked_for_are_the_same(store, data):
+    without = ClipData(
+        store, packed_names(store), CONFIG.labels(), 2, with_images=False, with_labels=False
+    )  # fmt: skip
+    bare = join([without[0], without[3]])
     assert bare.images.shape[2] == 0
-    assert bare.past_occupancy.shape[1] == bare.past_drivable.shape[1] == 0
+    assert bare.occupancy.numel() == bare.past_occupancy.numel() == bare.drivable.numel() == 0
+    occupancy, drivable = without.labels(bare.number, torch.device("cpu"))
+    full = join([data[0], data[3]])
+    assert torch.equal(occupancy, full.occupancy)
+    assert torch.equal(drivable, full.drivable)
 
 
 def test_earlier_labels_are_those_of_their_own_samples(data):
@@ -316,6 +323,7 @@ def test_lessons_are_what_the_teacher_says(data, tmp_path):
         output, _ = teacher_plans(teacher, cache, clips)
     lesson = lessons.at(clips.number, device)
     assert torch.equal(lesson.best, output.best)
+    torch.testing.assert_close(lesson.expected, output.trajectories[:, 0])
     torch.testing.assert_close(lesson.query, output.queries[torch.arange(3), output.best])
     torch.testing.assert_close(lesson.rewards.simulation, output.rewards.simulation)
     # Another teacher's lie beside no longer.

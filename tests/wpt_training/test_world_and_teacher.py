@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from wpt_training.drives.occupancy import CLASSES
 from wpt_training.export import golden_inputs
-from wpt_training.models.config import load_training_config
+from wpt_training.models.config import LossConfig, load_training_config
+from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
 from wpt_training.models.world_model import WorldModel
+from wpt_training.training.teacher import answering_candidate, candidate_losses
 
 from conftest import ROOT, SMALL
 from test_training import CONFIG
@@ -27,7 +31,7 @@ def world():
 @pytest.fixture
 def teacher(world):
     teacher = Teacher(SMALL, CONFIG.teacher, world).eval()
-    teacher.anchors.copy_(torch.randn(3, 6, 2))
+    teacher.anchors[1:] = torch.randn(2, 6, 2)
     return teacher
 
 
@@ -107,10 +111,51 @@ def test_the_world_model_stays_frozen_and_a_judged_plan_gets_a_gradient(teacher)
     assert not teacher.world.training
     way = torch.randn(2, 6, 2, requires_grad=True)
     motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
-    rewards = teacher.judge(teacher.world.states(queue()), way, motion, inputs()[1])
+    expected = torch.zeros(2, 6, 2)
+    rewards = teacher.judge(teacher.world.states(queue()), way, expected, torch.zeros(2), motion, inputs()[1])
     rewards.simulation.sum().backward()
     assert way.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.world.parameters())
+
+
+def test_the_first_candidate_learns_of_every_expert_the_others_of_those_like_their_anchor(teacher):
+    teacher.anchors[1], teacher.anchors[2] = -2.0, 3.0
+    motion = torch.tensor([[0.0, 0.0, 0.0, 1.0]]).repeat(2, 1)  # standing: straight on is to stay
+    expert = torch.stack([torch.full((6, 2), 2.5), torch.full((6, 2), 4.0)])  # both like anchor 2
+    valid = torch.ones(2, 6, dtype=torch.bool)
+    assert answering_candidate(teacher, motion, expert, valid).tolist() == [2, 2]
+    ways, scores = torch.zeros(2, 3, 6, 2, requires_grad=True), torch.zeros(2, 3)
+    plan, score = candidate_losses(teacher, ways, scores, motion, expert, valid, LossConfig(score=1.0))
+    plan.backward()
+    # L1 over x and y: 2·2.5 and 2·4, a mean of 6.5, once for the first and once for the answering one.
+    assert plan.item() == pytest.approx(13.0)
+    assert (ways.grad[:, [0, 2]].abs().sum((2, 3)) > 0).all()
+    assert ways.grad[:, 1].abs().sum() == 0
+    assert score.item() == pytest.approx(math.log(3))  # equal logits
+
+
+def test_rewards_of_ways_that_share_a_future_are_those_of_each_in_it(teacher):
+    states = teacher.world.states(queue())
+    ways = torch.randn(2, 6, 6, 2).cumsum(2)
+    futures = teacher.imagine(states, ways[:, ::2])  # three futures, two ways in each
+    motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
+    given = (ways[:, :1], torch.zeros(2, 6), motion, inputs()[1])
+    shared = teacher.reward(teacher.world, ways, futures, *given)
+    each = teacher.reward(teacher.world, ways, futures.repeat_interleave(2, 1), *given)
+    torch.testing.assert_close(shared.simulation, each.simulation)
+    torch.testing.assert_close(shared.imitation, each.imitation)
+
+
+def test_a_student_that_begins_as_its_teacher_makes_the_plan_to_be_expected(teacher):
+    torch.manual_seed(1)
+    for weight in teacher.plan_head.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    student = Student(SMALL).eval()
+    teacher.begin(student)
+    bev = torch.randn(2, CELLS, SMALL.bev.channels)
+    motion, command, valid = inputs()
+    _, ways, _ = teacher.proposals(bev, command, ego_status(motion, valid))
+    torch.testing.assert_close(student.plan_on(bev, motion, command, valid).trajectory, ways[:, 0])
 
 
 def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):

@@ -14,18 +14,6 @@ def plan_loss(trajectories: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
     return (distance * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def nearest_plan_loss(trajectories: Tensor, expert: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Winner takes all: the loss of the candidate nearest to the expert, and its index (B,).
-    trajectories (B, M, 6, 2)."""
-    weight = valid[:, None].to(trajectories.dtype)
-    distance = ((trajectories - expert[:, None]).abs().sum(-1) * weight).sum(-1)
-    distance = distance / weight.sum(-1).clamp(min=1.0)
-    nearest = distance.detach().argmin(dim=1)
-    known = valid.any(dim=1).to(distance.dtype)
-    chosen = distance.gather(1, nearest[:, None])[:, 0]
-    return (chosen * known).sum() / known.sum().clamp(min=1.0), nearest
-
-
 def imitation_reward_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Eq. 12: cross-entropy of imitation logits (B, M) with Eq. 11's target (B, M)."""
     return -(target * predicted.log_softmax(dim=1)).sum(1).mean()

@@ -64,15 +64,17 @@ def simulation_rewards(
     grid: BevGrid,
     speed: Tensor,
     ttc_extension: float,
+    candidates: Tensor | None = None,
 ) -> SimulationRewards:
     """All five. trajectories (B, M, 6, 2) m; occupied (B, M or 1, 6, X, Y) bool at the plan's steps;
-    drivable (B, X, Y) bool; `grid` of the cells; speed (B,) m/s now."""
+    drivable (B, X, Y) bool; `grid` of the cells; speed (B,) m/s now; progress is measured by the
+    `candidates` (B, M', 6, 2), without them by the trajectories themselves."""
     nc = no_collision(trajectories, occupied, grid)
     dac = drivable_area_compliance(trajectories, drivable, grid)
     return SimulationRewards(
         nc,
         dac,
-        ego_progress(trajectories, nc * dac),
+        ego_progress(trajectories, nc * dac, candidates),
         time_to_collision(trajectories, occupied, drivable, grid, ttc_extension),
         comfort(trajectories, speed),
     )
@@ -92,11 +94,12 @@ def drivable_area_compliance(trajectories: Tensor, drivable: Tensor, grid: BevGr
     return inside.flatten(2).all(-1).to(trajectories.dtype)
 
 
-def ego_progress(trajectories: Tensor, allowed: Tensor) -> Tensor:
-    """Eq. 19-20: longitudinal displacement over the largest one of a sample's candidates, 0 to 1; 0
-    where not `allowed` (B, M)."""
+def ego_progress(trajectories: Tensor, allowed: Tensor, candidates: Tensor | None = None) -> Tensor:
+    """Eq. 19-20: longitudinal displacement over the largest one of a sample's candidates (without them of
+    its trajectories), 0 to 1; 0 where not `allowed` (B, M)."""
     ahead = trajectories[:, :, -1, 0].clamp(min=0.0)
-    largest = ahead.amax(dim=1, keepdim=True).clamp(min=1e-3)
+    compared = ahead if candidates is None else candidates[:, :, -1, 0]
+    largest = compared.amax(dim=1, keepdim=True).clamp(min=1e-3)
     return (ahead / largest).clamp(0.0, 1.0) * allowed
 
 

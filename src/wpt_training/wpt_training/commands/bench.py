@@ -141,7 +141,8 @@ def size(
             f"export: {result.export_seconds:.1f} s; memory at most {result.peak_gib:.1f} GiB"
         )
         if json is not None:
-            write_json(json, {"config": config, "batch": batch, "device": device, **asdict(result)})
+            measured = {"batch": batch, "clip": clip or settings.data.clip, "device": device}
+            write_json(json, {"config": config, **measured, **asdict(result)})
 
 
 def _run(bundle: str, raw: bool, seconds: float, threads: int, folder: Path) -> dict[str, object]:

@@ -84,7 +84,7 @@ class Plan:
 def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
     """Trains and measures; the content of reproduce.json: every number with what made it."""
     names = list(dict.fromkeys(name for table in plan.tables for name in table_names(table, plan.config)))
-    validation = training_data(plan.config, bar, with_images=False, split="validation")
+    validation = training_data(plan.config, bar, False, "validation", with_labels=False)
     runs = {
         (name, seed): train_experiment(EXPERIMENTS[name], plan.config, plan.out, seed, plan.strategy, bar)
         for seed in plan.seeds

@@ -44,7 +44,8 @@ def run_route(name: str, policy: str, options: RunOptions) -> RouteScore:
             return score_route(drive_route(scenario, driver, None, *how))
         from wpt_training.report.video import VideoWatcher
 
-        with VideoWatcher(options.video / f"{name.replace('/', '-')}.mp4", policy=driver) as watcher:
+        path = options.video / f"{name.replace('/', '-')}.mp4"
+        with VideoWatcher(path, options.plan_every, driver) as watcher:
             return score_route(drive_route(scenario, driver, watcher.watch, *how))
     except Exception as error:
         abilities_of(type_name)

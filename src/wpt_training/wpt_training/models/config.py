@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wpt_planner.parameters import NUSCENES_CAMERAS
 from wpt_planner.policy_bundle import BevGrid
@@ -120,6 +120,9 @@ class TeacherConfig(_Strict):
         description="share of a training batch whose futures are imagined; the rest teaches the proposals "
         "alone, at a hundredth of the cost",
     )
+    followed: int | None = Field(
+        None, ge=2, description="candidates whose futures a training step imagines, some at random; null: all"
+    )
     reward: RewardConfig = RewardConfig()
 
     @property
@@ -133,6 +136,11 @@ class DistillationConfig(_Strict):
     query: float = 1.0
     reward: float = 0.3
     simulation: bool = Field(True, description="simulation rewards count too; else imitation alone")
+    begin: bool = Field(
+        False,
+        description="the student's planner begins as the teacher's is before it looks ahead, of the same "
+        "perception (student_recipe.perception: world or frozen)",
+    )
     teacher: Literal["frozen", "beside"] = Field("frozen", description="beside: it trains on as well")
     share: float = Field(
         1.0, gt=0, le=1, description="of the samples that the teacher speaks about; the rest is imitation"
@@ -170,6 +178,9 @@ class RecipeConfig(_Strict):
     )
     memory_drop: float = Field(
         0.1, description="chance that a clip's last sample has no past, as a drive's first"
+    )
+    pose_jitter: float = Field(
+        0.0, ge=0, description="m that the ego is set aside at most, for planners to learn the way back"
     )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -224,6 +235,16 @@ class TrainingConfig(_Strict):
     teacher_recipe: RecipeConfig = RecipeConfig()
     baseline_recipe: RecipeConfig = RecipeConfig()
     student_recipe: RecipeConfig = RecipeConfig()
+
+    @model_validator(mode="after")
+    def _beginning(self) -> TrainingConfig:
+        if self.distillation.begin and (
+            self.student_recipe.perception == "fresh" or self.student.planner.queries != 1
+        ):
+            raise ValueError(
+                "distillation.begin needs student_recipe.perception world or frozen, and one planner query"
+            )
+        return self
 
     def labels(self) -> OccupancyGrid:
         """The cells that labels are made on."""

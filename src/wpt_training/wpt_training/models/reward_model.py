@@ -41,39 +41,60 @@ class RewardModel(nn.Module):
         hidden = config.hidden
         self.register_buffer("footprint", torch.tensor(FOOTPRINT), persistent=False)
         self.place = nn.Linear(world.channels * len(FOOTPRINT), hidden)
-        self.movement = nn.Linear(5, hidden)
+        self.movement = nn.Linear(7, hidden)
         self.register_buffer("usual", torch.tensor(USUAL_MOTION), persistent=False)
         self.context = nn.Linear(4 + commands, hidden)
         self.mix = nn.Sequential(
             nn.Linear(PLAN_STEPS * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden), nn.ReLU()
         )
         self.imitation = nn.Linear(hidden, 1)
+        for weight in self.imitation.parameters():
+            nn.init.zeros_(weight)
         self.simulation = nn.Linear(hidden, len(SIMULATION_REWARDS))
 
     def forward(
-        self, world: WorldModel, trajectories: Tensor, futures: Tensor, motion: Tensor, command: Tensor
+        self,
+        world: WorldModel,
+        trajectories: Tensor,
+        futures: Tensor,
+        expected: Tensor,
+        prior: Tensor,
+        motion: Tensor,
+        command: Tensor,
     ) -> PredictedRewards:
-        """trajectories (B, M, 6, 2), their futures (B, M, F, S, C'), motion (B, 4) as `ego_status`,
-        command (B,): what a good driver does depends on where he is to go."""
+        """trajectories (B, M, 6, 2), their futures (B, M', F, S, C'), the plan that an expert is expected to
+        make (B, 1, 6, 2), the planner's own logits `prior` (B, M), which imitation starts from, motion (B, 4)
+        as `ego_status`, command (B,): what a good driver does depends on where he is to go. With M' < M each
+        future is shared by M / M' trajectories in a row."""
         batch, count = trajectories.shape[:2]
         wanted = F.one_hot(command, self.commands).to(motion.dtype)
         context = self.context(torch.cat([motion / self.usual, wanted], dim=1)).repeat_interleave(count, 0)
-        features = self.interaction(world, trajectories.flatten(0, 1), futures.flatten(0, 1), context)
+        ways = trajectories.view(batch * futures.shape[1], -1, PLAN_STEPS, 2)
+        departure = (trajectories - expected).flatten(0, 1)
+        features = self.interaction(world, ways, futures.flatten(0, 1), departure, context)
         return PredictedRewards(
-            self.imitation(features)[:, 0].view(batch, count),
+            prior + self.imitation(features)[:, 0].view(batch, count),
             self.simulation(features).view(batch, count, -1),
         )
 
-    def interaction(self, world: WorldModel, way: Tensor, future: Tensor, context: Tensor) -> Tensor:
-        """Eq. 9: the future world around each waypoint, and how the ego gets there: way (B·M, 6, 2),
-        future (B·M, F, S, C'), context (B·M, hidden) -> (B·M, hidden)."""
-        heading = headings(way)
+    def interaction(
+        self, world: WorldModel, ways: Tensor, future: Tensor, departure: Tensor, context: Tensor
+    ) -> Tensor:
+        """Eq. 9: the future world around each waypoint, and how the ego gets there. Of B' futures
+        (B', F, S, C') and V ways in each (B', V, 6, 2), with their departure from the expected one
+        (B'·V, 6, 2) and context (B'·V, hidden) -> (B'·V, hidden)."""
+        heading = headings(ways)
         cosine, sine = torch.cos(heading)[..., None], torch.sin(heading)[..., None]
         ahead, left = self.footprint[:, 0], self.footprint[:, 1]
         around = torch.stack([cosine * ahead - sine * left, sine * ahead + cosine * left], dim=-1)
-        seen = world.sample(future, way[:, :, None] + around).flatten(2)  # (B·M, 6, A·C')
+        points = (ways[..., None, :] + around).transpose(1, 2)  # (B', 6, V, A, 2)
+        seen = world.sample(future, points.flatten(2, 3)).unflatten(2, points.shape[2:4])
+        seen = seen.transpose(1, 2).flatten(0, 1).flatten(2)  # (B'·V, 6, A·C')
+        way = ways.flatten(0, 1)
         steps = torch.diff(way, dim=1, prepend=torch.zeros_like(way[:, :1])) / 5.0
-        moved = torch.cat([way / 20.0, steps, heading[..., None]], dim=-1)
+        moved = torch.cat(
+            [way / 20.0, steps, departure / 5.0, heading.flatten(0, 1)[..., None]], dim=-1
+        )  # fmt: skip
         return self.mix(F.relu(self.place(seen) + self.movement(moved) + context[:, None]).flatten(1))
 
     def final(

@@ -11,20 +11,23 @@ from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.config import StudentConfig, TeacherConfig
 from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, ego_status
 from wpt_training.models.reward_model import PredictedRewards, RewardModel
+from wpt_training.models.student import Student
 from wpt_training.models.world_model import WorldModel
 
 LOOKED_AT = (1, 3, 5)  # predicted states a candidate is planned on: 1, 2, 3 s ahead
 
 
 class TeacherOutput(NamedTuple):
-    """M candidates: `trajectories` and the `proposals` they were refined from (B, M, 6, 2), their
-    `queries` (B, M, C), `scores` (B, M) logits of the planner alone, `futures` (B, M, F, S, C');
-    `rewards` and `final` (B, M), None without a reward model; `best` (B,) index."""
+    """M candidates: `trajectories` (B, M, 6, 2), the first of them the plan to be expected; their `queries`
+    (B, M, C), from which `Teacher.plan_head` makes them; `scores` (B, M) logits of the planner alone; before
+    looking ahead they were `proposals` and `ranks`; `futures` (B, M, F, S, C'); `rewards` and `final` (B, M),
+    None without a reward model; `best` (B,) index."""
 
     trajectories: Tensor
     proposals: Tensor
     queries: Tensor
     scores: Tensor
+    ranks: Tensor
     futures: Tensor
     rewards: PredictedRewards | None
     final: Tensor | None
@@ -35,7 +38,8 @@ class Teacher(nn.Module):
     """Plans with a frozen world model, whose perception it sees through. Baseline-T is the same with
     one candidate and no reward model.
 
-    Candidates start from `anchors` (M, 6, 2): the ways in which experts depart from driving straight on.
+    The first candidate is the plan that an expert is expected to make; each of the others answers for the
+    experts who depart from driving straight on like its anchor, one of `anchors` (M, 6, 2), the first unused.
     """
 
     anchors: Tensor
@@ -50,15 +54,16 @@ class Teacher(nn.Module):
             channels, grid.cells_x * grid.cells_y, len(student.commands), planner
         )  # fmt: skip
         self.register_buffer("anchors", torch.zeros(config.candidates, PLAN_STEPS, 2))
-        self.anchor = nn.Linear(2 * PLAN_STEPS, channels)
-        self.propose = PlanHead(channels)
+        self.anchor = nn.Linear(2 * PLAN_STEPS, channels, bias=False)
+        self.plan_head = PlanHead(channels)
         self.foresee = nn.ModuleList(
             PlanDecoderLayer(channels, planner, world.config.channels) for _ in range(config.layers)
         )
-        self.refine = PlanHead(channels)
         self.rank = nn.Linear(channels, 1)
-        self.score = nn.Linear(channels, 1)  # what looking ahead adds to the rank
-        for weight in self.score.parameters():
+        # What looking ahead adds to queries and ranks: nothing, before it is learned.
+        self.insight = nn.Linear(channels, channels)
+        self.score = nn.Linear(channels, 1)
+        for weight in (*self.insight.parameters(), *self.score.parameters()):
             nn.init.zeros_(weight)
         self.reward = (
             RewardModel(config.reward, world.config, len(student.commands)) if config.has_reward else None
@@ -75,32 +80,46 @@ class Teacher(nn.Module):
         self.world.eval()
         return self
 
-    def plan(self, queue: Tensor, ego_motion: Tensor, command: Tensor, queue_valid: Tensor) -> TeacherOutput:
-        """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs."""
+    def plan(
+        self,
+        queue: Tensor,
+        ego_motion: Tensor,
+        command: Tensor,
+        queue_valid: Tensor,
+        followed: Tensor | None = None,
+    ) -> TeacherOutput:
+        """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it; the others as a bundle's inputs. Only
+        the candidates `followed` (M',) are looked ahead along and come out, if given."""
         motion = ego_status(ego_motion, queue_valid)
         bev = queue[..., : self.world.grid.channels]
         queries, proposals, ranks = self.proposals(bev, command, motion)
+        if followed is not None:
+            queries, proposals, ranks = (part[:, followed] for part in (queries, proposals, ranks))
         states = self.world.states(queue)
         futures = self.imagine(states, proposals.detach())
-        queries = self._foresee(queries, futures)
-        trajectories = proposals.detach() + self.refine.change(queries)
-        scores = ranks + self.score(queries)[..., 0]
-        if self.reward is None:
-            return TeacherOutput(
-                trajectories, proposals, queries, scores, futures, None, None, scores.argmax(1)
-            )
-        with torch.no_grad():  # they choose here; what teaches them is told what it teaches
-            rewards = self.reward(self.world, trajectories, futures, motion, command)
-        final = self.reward.final(rewards)
-        best = (final if self.by_reward else scores).argmax(1)
-        return TeacherOutput(trajectories, proposals, queries, scores, futures, rewards, final, best)
+        foreseen = self._foresee(queries, futures)
+        queries = queries + self.insight(foreseen)
+        trajectories = self.plan_head(queries, motion)
+        scores = ranks + self.score(foreseen)[..., 0]
+        rewards = final = None
+        best = scores.argmax(1)
+        if self.reward is not None:
+            with torch.no_grad():  # they choose here; what teaches them is told what it teaches
+                expected = trajectories[:, :1]
+                rewards = self.reward(
+                    self.world, trajectories, futures, expected, scores, motion, command
+                )  # fmt: skip
+            final = self.reward.final(rewards)
+            best = final.argmax(1) if self.by_reward else best
+        return TeacherOutput(
+            trajectories, proposals, queries, scores, ranks, futures, rewards, final, best
+        )  # fmt: skip
 
     def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status` -> queries
         (B, M, C), ways (B, M, 6, 2) and the logits (B, M) of their ranks."""
-        queries = self.plan_decoder(bev, command, motion)
-        queries = queries + self.anchor(self.anchors.flatten(1) / 10.0)
-        return queries, self.propose(queries, motion) + self.anchors, self.rank(queries)[..., 0]
+        queries = self.plan_decoder(bev, command, motion) + self.anchor(self.anchors.flatten(1) / 10.0)
+        return queries, self.plan_head(queries, motion), self.rank(queries)[..., 0]
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
         """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""
@@ -108,12 +127,27 @@ class Teacher(nn.Module):
         repeated = states.repeat_interleave(count, 0)
         return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
 
-    def judge(self, states: Tensor, way: Tensor, motion: Tensor, command: Tensor) -> PredictedRewards:
-        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to: rewards with M = 1. What
+    def judge(
+        self, states: Tensor, way: Tensor, expected: Tensor, prior: Tensor, motion: Tensor, command: Tensor
+    ) -> PredictedRewards:
+        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to, beside the teacher's own
+        first one, `expected` (B, 6, 2), with the first one's score (B,) as `prior`: rewards with M = 1. What
         can be learned from them is to move within that future, not to bend it."""
         assert self.reward is not None
         future = self.imagine(states, way.detach()[:, None])
-        return self.reward(self.world, way[:, None], future, motion, command)
+        return self.reward(
+            self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def begin(self, student: Student) -> None:
+        """Gives a student of the same size this teacher's planner, as it is before it looks ahead: the
+        student then makes the plan to be expected."""
+        one, count = student.plan_decoder, self.plan_decoder.count
+        state = self.plan_decoder.state_dict()
+        state["queries.weight"] = state["queries.weight"][::count]
+        one.load_state_dict(state)
+        student.plan_head.load_state_dict(self.plan_head.state_dict())
 
     def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
         """Eq. 8: every query reads the states that its own proposal leads to."""

@@ -18,8 +18,8 @@ from wpt_training.simulator.episode import Episode, Policy
 from wpt_training.simulator.recording import stamp_of
 from wpt_training.simulator.rig import simulated_rig
 from wpt_training.simulator.scene import Scene
+from wpt_training.simulator.traffic import STEP
 
-FRAMES_PER_SECOND = 10
 SIZE = (162, 288)
 ROUTE_AHEAD = 40.0  # m of the route drawn
 
@@ -82,23 +82,21 @@ class EpisodePainter:
 
 
 class VideoWatcher:
-    """A context manager that writes every `every`-th step of an episode to `path`, with the
-    candidates of `policy` if it has any."""
+    """A context manager that writes an episode to `path`, a frame for every plan, that is every `seconds`,
+    played in real time; with the candidates of `policy` if it has any."""
 
-    def __init__(self, path: Path, every: int = 1, policy: Policy | None = None) -> None:
-        self.path, self.every, self.policy = path, every, policy
+    def __init__(self, path: Path, seconds: float = STEP, policy: Policy | None = None) -> None:
+        self.path, self.policy = path, policy
         self._painter = EpisodePainter()
         self._writer = imageio.get_writer(
-            path, fps=FRAMES_PER_SECOND / every, codec="libx264", macro_block_size=2, quality=6
+            path, fps=1.0 / seconds, codec="libx264", macro_block_size=2, quality=6
         )
-        self._count = 0
 
     def watch(self, episode: Episode, plan: Array | None) -> None:
         """Called before every step, and once with None at the end."""
-        if plan is not None and self._count % self.every == 0 and np.isfinite(plan).all():
+        if plan is not None and np.isfinite(plan).all():
             candidates = getattr(self.policy, "candidates", None)
             self._writer.append_data(self._painter.paint(episode, plan, candidates=candidates))
-        self._count += 1
 
     def __enter__(self) -> VideoWatcher:
         return self

@@ -336,9 +336,9 @@ def drive_route(
         try:
             with _at_most(plan_timeout):
                 plan = np.asarray(policy.plan(episode.observe()), dtype=np.float64)
+            episode.log.plan_seconds.append(time.perf_counter() - started)
             if watch is not None:
                 watch(episode, plan)
-            episode.log.plan_seconds.append(time.perf_counter() - started)
             episode.step(plan)
             held = steps - 1
         except PolicyTimeout:

@@ -20,6 +20,7 @@ from wpt_planner.geometry import inverse, yaw_of
 from wpt_planner.policy_bundle import EGO_MOTION
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.occupancy import OccupancyGrid
+from wpt_training.training.jitter import random_shifts
 from wpt_training.training.store import PackedDrive, read_packed
 
 Progress = Callable[[int, int], None]
@@ -33,8 +34,9 @@ class Clips:
     `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the samples before the last,
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
-    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
-    Clips without images have neither earlier labels nor flow.
+    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data,
+    `shift` (B, 3) the pose (x, y, yaw) in base_link that its ego is to be set to, see `jitter`.
+    Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
 
     images: Tensor
@@ -54,6 +56,7 @@ class Clips:
     drivable: Tensor
     labels_valid: Tensor
     number: Tensor
+    shift: Tensor
 
     def to(self, device: torch.device) -> Clips:
         return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
@@ -78,15 +81,22 @@ class Clips:
 class ClipData(Dataset[Clips]):
     """All clips of T samples that some packed drives hold, by (drive, first sample).
 
-    Without `with_images` the clips hold none: for those who train on cached BEVs. Raises DriveError
-    if no drive is long enough.
+    Without `with_images` the clips hold none: for those who train on cached BEVs. Without `with_labels`
+    they hold neither occupancy, flow nor drivable area, most of a clip's bytes: whoever needs them now and
+    then asks for the `labels` of a few. Raises DriveError if no drive is long enough.
     """
 
     def __init__(
-        self, root: Path, names: list[str], grid: OccupancyGrid, clip: int, with_images: bool = True
+        self,
+        root: Path,
+        names: list[str],
+        grid: OccupancyGrid,
+        clip: int,
+        with_images: bool = True,
+        with_labels: bool = True,
     ) -> None:
         self.root, self.names, self.grid, self.clip = root, names, grid, clip
-        self.with_images = with_images
+        self.with_images, self.with_labels = with_images, with_labels
         self.packed: list[PackedDrive] = []
         self._images: list[NDArray[np.uint8]] = []
         for name in names:
@@ -154,12 +164,7 @@ class ClipData(Dataset[Clips]):
         chosen = slice(start, start + self.clip)
         last = start + self.clip - 1
         motion, valid = _ego_motion(packed, start, self.clip)
-        occupancy, flow = _labels(packed, last, self.grid)
-        before = range(start, last) if self.with_images else range(0)
-        z_cells = (0, *occupancy.shape[1:])
-        past = [_labels(packed, sample, self.grid, frames=1)[0] for sample in before]
-        past_drivable = [_drivable(packed, sample, self.grid) for sample in before]
-        values = {
+        values: dict[str, NDArray[np.generic] | np.generic] = {
             "images": np.array(images[chosen] if self.with_images else images[chosen, :0]),
             "camera_valid": packed.camera_valid[chosen].astype(np.float32),
             "intrinsics": packed.intrinsics[chosen],
@@ -170,15 +175,45 @@ class ClipData(Dataset[Clips]):
             "future": packed.future[chosen],
             "future_valid": packed.future_valid[chosen],
             "speed": packed.motion[chosen, 0],
-            "past_occupancy": np.concatenate([np.zeros(z_cells, np.uint8), *past]),
-            "past_drivable": np.concatenate([np.zeros(z_cells[:3], bool), *past_drivable]),
-            "occupancy": occupancy,
-            "flow": flow if self.with_images else flow[:0],
-            "drivable": _drivable(packed, last, self.grid)[0],
-            "labels_valid": packed.labels_valid[last],
             "number": np.int64(self._first_number[drive] + last),
+            "shift": np.zeros(3, np.float32),
         }
+        values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
+
+    def _all_labels(self, packed: PackedDrive, start: int) -> dict[str, NDArray[np.generic]]:
+        last = start + self.clip - 1
+        occupancy, flow = _labels(packed, last, self.grid)
+        past = [_labels(packed, sample, self.grid, frames=1)[0] for sample in range(start, last)]
+        past_drivable = [_drivable(packed, sample, self.grid) for sample in range(start, last)]
+        return {
+            "past_occupancy": np.concatenate([occupancy[:0], *past]),
+            "past_drivable": np.array(past_drivable, bool).reshape(-1, *occupancy.shape[1:3]),
+            "occupancy": occupancy,
+            "flow": flow,
+            "drivable": _drivable(packed, last, self.grid),
+            "labels_valid": packed.labels_valid[last],
+        }
+
+    def labels(self, number: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Of the samples `number` (B,): `Clips.occupancy` and `Clips.drivable`."""
+        places = [self.place(int(one)) for one in number]
+        occupancy = [_labels(self.packed[drive], sample, self.grid)[0] for drive, sample in places]
+        drivable = [_drivable(self.packed[drive], sample, self.grid) for drive, sample in places]
+        return (
+            torch.from_numpy(np.stack(occupancy)).to(device),
+            torch.from_numpy(np.stack(drivable)).to(device),
+        )
+
+
+_NO_LABELS: dict[str, NDArray[np.generic]] = {
+    "past_occupancy": np.zeros((0, 0, 0, 0), np.uint8),
+    "past_drivable": np.zeros((0, 0, 0), bool),
+    "occupancy": np.zeros((0, 0, 0, 0), np.uint8),
+    "flow": np.zeros((0, 2, 0, 0), np.float32),
+    "drivable": np.zeros((0, 0), bool),
+    "labels_valid": np.zeros(0, bool),
+}
 
 
 def _ego_motion(
@@ -197,9 +232,9 @@ def _ego_motion(
 
 
 def _drivable(packed: PackedDrive, index: int, grid: OccupancyGrid) -> NDArray[np.bool_]:
-    """(1, X, Y)."""
-    shape = (1, grid.bev.cells_x, grid.bev.cells_y)
-    return np.unpackbits(packed.drivable[index], count=shape[1] * shape[2]).astype(bool).reshape(shape)
+    """(X, Y)."""
+    shape = (grid.bev.cells_x, grid.bev.cells_y)
+    return np.unpackbits(packed.drivable[index], count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
 def _labels(
@@ -240,6 +275,7 @@ def batches(
     last_step: int,
     camera_drop: float = 0.0,
     memory_drop: float = 0.0,
+    pose_jitter: float = 0.0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -247,7 +283,8 @@ def batches(
     """The batches of steps `first_step` to `last_step` of this process; `batch` counts all processes'.
 
     With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
-    its samples; with `memory_drop` its last sample has no past.
+    its samples; with `memory_drop` its last sample has no past; `pose_jitter` is the most that its ego is set
+    aside, m.
     """
     share = batch // world_size
     loader = DataLoader(
@@ -266,6 +303,8 @@ def batches(
         if memory_drop > 0:
             kept = torch.from_numpy(generator.random(len(clips)) >= memory_drop)
             clips.bev_valid[:, -1] *= kept
+        if pose_jitter > 0:
+            clips.shift = random_shifts(len(clips), pose_jitter, generator)
         yield clips
 
 

@@ -20,10 +20,12 @@ BATCH = 16  # clips
 
 
 class Lesson(NamedTuple):
-    """Of B samples: the best candidate's plan `query` (B, C), and, with a reward model, all candidates'
-    `rewards`; `best` (B,) index."""
+    """Of B samples: the best candidate's plan `query` (B, C), the plan to be `expected` (B, 6, 2) and its
+    score, the `prior` (B,), and, with a reward model, all candidates' `rewards`; `best` (B,) index."""
 
     query: Tensor
+    expected: Tensor
+    prior: Tensor
     rewards: PredictedRewards | None
     best: Tensor
 
@@ -31,7 +33,13 @@ class Lesson(NamedTuple):
 def lesson_of(output: TeacherOutput) -> Lesson:
     """What a student learns from a teacher's plans."""
     rows = torch.arange(len(output.best))
-    return Lesson(output.queries[rows, output.best], output.rewards, output.best)
+    return Lesson(
+        output.queries[rows, output.best],
+        output.trajectories[:, 0].detach(),
+        output.scores[:, 0].detach(),
+        output.rewards,
+        output.best,
+    )
 
 
 def is_taught(number: Tensor, share: float) -> Tensor:
@@ -49,13 +57,15 @@ class Lessons:
     def at(self, number: Tensor, device: torch.device) -> Lesson:
         """Of the samples `number` (B,)."""
         rows = number.cpu()
-        query, best = self._table["query"][rows], self._table["best"][rows].long()
+        query, expected, prior, best = (
+            self._table[name][rows].to(device) for name in ("query", "expected", "prior", "best")
+        )
         rewards = None
         if "imitation" in self._table:
             rewards = PredictedRewards(
                 self._table["imitation"][rows].to(device), self._table["simulation"][rows].to(device)
             )
-        return Lesson(query.to(device), rewards, best.to(device))
+        return Lesson(query, expected, prior, rewards, best.long())
 
 
 def taught_lessons(
@@ -103,7 +113,9 @@ def _all_lessons(
         clips = join([data[index] for index in indices[first : first + BATCH]]).to(device)
         output, _ = teacher_plans(teacher, cache, clips)
         lesson = lesson_of(output)
-        rows = {"query": lesson.query, "best": lesson.best}
+        rows = {
+            "query": lesson.query, "expected": lesson.expected, "prior": lesson.prior, "best": lesson.best,
+        }  # fmt: skip
         if lesson.rewards is not None:
             rows |= lesson.rewards._asdict()
         numbers = clips.number.cpu().numpy()

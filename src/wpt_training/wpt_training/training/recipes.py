@@ -82,7 +82,11 @@ def without_reward(config: TrainingConfig) -> TrainingConfig:
 
 
 def training_data(
-    config: TrainingConfig, bar: Bar | None = None, with_images: bool = True, split: str = "train"
+    config: TrainingConfig,
+    bar: Bar | None = None,
+    with_images: bool = True,
+    split: str = "train",
+    with_labels: bool = True,
 ) -> ClipData:
     """Packs what is missing of `split` (train or validation), and opens it. Raises DriveError."""
     source = config.data.train if split == "train" else config.data.validation
@@ -90,7 +94,7 @@ def training_data(
     store, grid = Path(config.data.store), config.labels()
     with _bar(bar, f"packing {source}") as progress:
         names = prepare_store(source, store, grid, size, os.cpu_count() or 1, progress)
-    return ClipData(store, names, grid, config.data.clip, with_images)
+    return ClipData(store, names, grid, config.data.clip, with_images, with_labels)
 
 
 def load_world(config: TrainingConfig, folder: Path) -> WorldModel:
@@ -141,7 +145,7 @@ def run_recipe(
         training_data(config, bar, split="train")
     fabric.barrier()
     uses_cache = name in ("teacher", "baseline-t") or recipe.perception == "frozen"
-    data = training_data(config, None, with_images=not uses_cache)
+    data = training_data(config, None, with_images=not uses_cache, with_labels=name == "world")
     seed_everything(config.seed)
     task = _task(name, config, runs, data, fabric, bar)
     steps = steps_of(data, recipe.epochs, recipe.batch)
@@ -151,7 +155,8 @@ def run_recipe(
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
             data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
-            recipe.memory_drop, config.data.workers, fabric.global_rank, fabric.world_size,
+            recipe.memory_drop, recipe.pose_jitter, config.data.workers, fabric.global_rank,
+            fabric.world_size,
         ):  # fmt: skip
             yield clips.to(fabric.device)
 
@@ -186,11 +191,13 @@ def _task(
         seed_everything(config.seed)
         teacher = Teacher(config.student, config.teacher, world)
         teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
-        return TeacherTask(teacher, cache, config.losses)
+        return TeacherTask(teacher, cache, config.losses, data)
     seed_everything(config.seed)  # student and baseline start alike
     student = Student(config.student)
     if recipe.perception != "fresh":
         student.perception.load_state_dict(world.perception.state_dict())
+    if given is not None and config.distillation.begin:
+        given.teacher.begin(student)
     seen = _cache(world, data, fabric, bar) if recipe.perception == "frozen" else None
     return StudentTask(student, config.losses, given, seen)
 
@@ -217,7 +224,7 @@ def _distillation(
                 taught_lessons(teacher, about, cache, data, runs.teacher, device, share, mixed, progress)
         fabric.barrier()
         lessons = taught_lessons(teacher, about, cache, data, runs.teacher, device)
-    return Distillation(teacher, cache, config.distillation, lessons)
+    return Distillation(teacher, cache, data, config.distillation, lessons)
 
 
 def _cache(world: WorldModel, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:

@@ -13,8 +13,9 @@ from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student, StudentOutput
 from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
-from wpt_training.training.clips import Clips
+from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import encode_clips
+from wpt_training.training.jitter import damped, led_back
 from wpt_training.training.lessons import Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
@@ -22,11 +23,12 @@ from wpt_training.training.teacher import remembered, teacher_loss, teacher_plan
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from; `cache` holds the teacher's BEVs of the same data, `lessons` what it
-    says about them if it is frozen."""
+    """What a student learns from; `cache` holds the teacher's BEVs of the `data`, `lessons` what it says
+    about them if it is frozen."""
 
     teacher: Teacher
     cache: BevCache
+    data: ClipData
     config: DistillationConfig
     lessons: Lessons | None = None
 
@@ -59,16 +61,28 @@ class StudentTask(Task):
         else:
             bevs = self.seen.clip(clips.number, 1, clips.future.device)
         first = clips.length - len(bevs)
+        future = clips.future
+        if bool(clips.shift.any()):
+            bevs[-1], future = self._set_aside(bevs[-1], clips)
         outputs = [
             self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
             for t, bev in enumerate(bevs, start=first)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        loss = plan_loss(plans, clips.future[:, first:], clips.future_valid[:, first:])
+        loss = plan_loss(plans, future[:, first:], clips.future_valid[:, first:])
         parts = {"plan": self.losses.plan * loss}
         if self.distillation is not None:
             parts |= self._distil(outputs[-1], clips, self.distillation)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
+
+    def _set_aside(self, bev: Tensor, clips: Clips) -> tuple[Tensor, Tensor]:
+        """Last BEV and futures of clips whose ego is set aside; those that a teacher speaks about stay."""
+        shift = damped(clips.shift, clips.future[:, -1])
+        if self.distillation is not None:
+            shift = shift * ~is_taught(clips.number, self.distillation.config.share)[:, None]
+        aside = led_back(clips.future[:, -1], shift)
+        future = torch.cat([clips.future[:, :-1], aside[:, None]], dim=1)
+        return self.trained.perception.bev_encoder.align(bev, shift), future
 
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config
@@ -79,7 +93,7 @@ class StudentTask(Task):
         parts = {}
         if config.teacher == "beside":
             output, queue = teacher_plans(teacher, given.cache, clips)
-            parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses).total
+            parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses, given.data).total
             lesson = lesson_of(output)
         else:
             assert given.lessons is not None
@@ -93,7 +107,9 @@ class StudentTask(Task):
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
             with torch.no_grad():
                 states = teacher.world.states(queue)
-            judged = teacher.judge(states, student.trajectory, motion, clips.command[:, -1])
+            judged = teacher.judge(
+                states, student.trajectory, lesson.expected, lesson.prior, motion, clips.command[:, -1]
+            )
             rows = torch.arange(len(lesson.best))
             best = model.final(lesson.rewards, None, config.simulation)[rows, lesson.best]
             # The student's imitation is weighed against the teacher's candidates.

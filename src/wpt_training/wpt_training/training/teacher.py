@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.losses import (
     imitation_reward_loss,
-    nearest_plan_loss,
     plan_loss,
     simulation_reward_loss,
 )
-from wpt_training.models.config import LossConfig
+from wpt_training.models.config import LossConfig, TeacherConfig
 from wpt_training.models.planner import ego_status, straight_on
 from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.models.teacher import Teacher, TeacherOutput
@@ -22,45 +21,69 @@ from wpt_training.rewards import imitation_target, simulation_rewards
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import remember_clips
+from wpt_training.training.jitter import damped, led_back
 from wpt_training.training.loop import StepLoss, Task
 
-DECOYS = 1  # trajectories that nobody proposed, so that the reward model knows bad ones too
+DECOYS = 2  # trajectories a candidate that nobody proposed, so that the reward model knows bad ones too
 
 
 class TeacherTask(Task):
-    """Imitation by the nearest candidate; rewards against what the (predicted) future does to each."""
+    """Imitation by the candidates; rewards against what the (predicted) future does to each."""
 
     trained: Teacher
 
-    def __init__(self, teacher: Teacher, cache: BevCache, losses: LossConfig) -> None:
+    def __init__(self, teacher: Teacher, cache: BevCache, losses: LossConfig, data: ClipData) -> None:
         super().__init__()
         self.trained, self.losses = teacher, losses
-        self.cache = cache
+        self.cache, self.data = cache, data
 
     def forward(self, clips: Clips) -> StepLoss:
         count = max(1, round(len(clips) * self.trained.config.ahead))
         ahead, rest = clips.rows(slice(count)), clips.rows(slice(count, None))
-        output, queue = teacher_plans(self.trained, self.cache, ahead)
-        loss = teacher_loss(self.trained, output, queue, ahead, self.losses)
+        followed = followed_candidates(self.trained.config, ahead)
+        output, queue = teacher_plans(self.trained, self.cache, ahead, followed)
+        loss = teacher_loss(self.trained, output, queue, ahead, self.losses, self.data, followed)
         if not len(rest):
             return loss
+        # Each sample counts alike: the few that look ahead must not shake what all of them teach.
+        share = count / len(clips)
         proposals = self._proposal_loss(rest)
-        return StepLoss(loss.total + proposals, {**loss.parts, "proposals": proposals})
+        return StepLoss(
+            share * loss.total + (1 - share) * proposals, {**loss.parts, "proposals": proposals.detach()}
+        )
 
     def _proposal_loss(self, clips: Clips) -> Tensor:
         """The proposals' and their ranks' part, without looking ahead."""
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
         motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-        _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
         expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-        plan, score = candidate_losses(ways, ranks, expert, valid, self.losses)
+        if bool(clips.shift.any()):
+            shift = damped(clips.shift, expert)
+            bev = self.trained.world.perception.bev_encoder.align(bev, shift)
+            expert = led_back(expert, shift)
+        _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
+        plan, score = candidate_losses(self.trained, ways, ranks, motion, expert, valid, self.losses)
         return plan + score
 
 
-def teacher_plans(teacher: Teacher, cache: BevCache, clips: Clips) -> tuple[TeacherOutput, Tensor]:
+def followed_candidates(config: TeacherConfig, clips: Clips) -> Tensor | None:
+    """Which candidates a training step looks ahead along: the first and some others at random, the same for
+    the same clips; None for all."""
+    if config.followed is None or config.followed >= config.candidates:
+        return None
+    generator = torch.Generator().manual_seed(int(clips.number.sum()))
+    others = 1 + torch.randperm(config.candidates - 1, generator=generator)[: config.followed - 1]
+    return torch.cat([torch.zeros(1, dtype=torch.long), others]).to(clips.future.device)
+
+
+def teacher_plans(
+    teacher: Teacher, cache: BevCache, clips: Clips, followed: Tensor | None = None
+) -> tuple[TeacherOutput, Tensor]:
     """The teacher on a clip's last sample, and the memory queue it planned on."""
     queue = remembered(teacher, cache, clips)
-    output = teacher.plan(queue, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1])
+    output = teacher.plan(
+        queue, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1], followed
+    )  # fmt: skip
     return output, queue
 
 
@@ -72,30 +95,59 @@ def remembered(teacher: Teacher, cache: BevCache, clips: Clips) -> Tensor:
 
 
 def teacher_loss(
-    teacher: Teacher, output: TeacherOutput, queue: Tensor, clips: Clips, weights: LossConfig
+    teacher: Teacher,
+    output: TeacherOutput,
+    queue: Tensor,
+    clips: Clips,
+    weights: LossConfig,
+    data: ClipData,
+    followed: Tensor | None = None,
 ) -> StepLoss:
-    """All of the teacher's losses on the last samples of `clips`."""
+    """All of the teacher's losses on the last samples of `clips`, which are of `data`; `output` holds the
+    candidates `followed`."""
     expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-    proposed, _ = nearest_plan_loss(output.proposals, expert, valid)
-    plan, score = candidate_losses(output.trajectories, output.scores, expert, valid, weights)
-    parts = {"plan": weights.plan * proposed + plan, "score": score}
+    motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
+    given = (motion, expert, valid, weights, followed)
+    before = candidate_losses(teacher, output.proposals, output.ranks, *given)
+    after = candidate_losses(teacher, output.trajectories, output.scores, *given)
+    parts = {"plan": before[0] + after[0], "score": before[1] + after[1]}
     if teacher.reward is not None:
-        parts |= _reward_losses(teacher, output, queue, clips, weights)
+        parts |= _reward_losses(teacher, output, queue, clips, weights, data)
     parts["distance"] = plan_loss(chosen(output), expert, valid).detach()
     total = torch.stack([value for name, value in parts.items() if name != "distance"]).sum()
     return StepLoss(total, parts)
 
 
 def candidate_losses(
-    ways: Tensor, scores: Tensor, expert: Tensor, valid: Tensor, weights: LossConfig
+    teacher: Teacher,
+    ways: Tensor,
+    scores: Tensor,
+    motion: Tensor,
+    expert: Tensor,
+    valid: Tensor,
+    weights: LossConfig,
+    followed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Of ways (B, M, 6, 2) and their scores (B, M): the nearest to the expert comes nearer, and so does the
-    one that would be driven, or nobody would teach it when it is not the nearest; and the scores learn
-    which is nearest."""
-    nearest_loss, nearest = nearest_plan_loss(ways, expert, valid)
-    driven = ways[torch.arange(len(ways)), scores.argmax(1)]
-    plan = weights.plan * (nearest_loss + plan_loss(driven, expert, valid))
-    return plan, weights.score * F.cross_entropy(scores, nearest)
+    """Of ways (B, M, 6, 2) and their scores (B, M): the first one comes nearer to every expert, each of the
+    others to those experts whom it answers for; and the scores learn Eq. 11. `followed` (M,) says which
+    candidates they are, if not all."""
+    plan = plan_loss(ways[:, 0], expert, valid)
+    if ways.shape[1] > 1:
+        answering = answering_candidate(teacher, motion, expert, valid)
+        there = torch.arange(ways.shape[1], device=ways.device) if followed is None else followed
+        found = answering[:, None] == there  # (B, M), at most one a row
+        one = (ways * found[..., None, None]).sum(1)
+        plan = plan + plan_loss(one, expert, valid & found.any(1, keepdim=True))
+    score = imitation_reward_loss(scores, imitation_target(ways.detach(), expert, valid))
+    return weights.plan * plan, weights.score * score
+
+
+def answering_candidate(teacher: Teacher, motion: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
+    """Which candidate (B,) answers for an expert: its anchor is nearest to how he departs from driving
+    straight on. motion (B, 4) as `ego_status`, expert (B, 6, 2), valid (B, 6)."""
+    departure = expert - straight_on(motion, teacher.plan_head.times)
+    distance = (departure[:, None] - teacher.anchors[1:]).norm(dim=-1) * valid[:, None]
+    return 1 + distance.sum(-1).argmin(1)
 
 
 def chosen(output: TeacherOutput) -> Tensor:
@@ -104,16 +156,23 @@ def chosen(output: TeacherOutput) -> Tensor:
 
 
 def _reward_losses(
-    teacher: Teacher, output: TeacherOutput, queue: Tensor, clips: Clips, weights: LossConfig
+    teacher: Teacher,
+    output: TeacherOutput,
+    queue: Tensor,
+    clips: Clips,
+    weights: LossConfig,
+    data: ClipData,
 ) -> dict[str, Tensor]:
     assert teacher.reward is not None
     config = teacher.config.reward
     motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-    decoys = _decoys(teacher, output, motion)
     states = teacher.world.states(queue)
-    ways = torch.cat([output.trajectories.detach(), decoys], dim=1)
-    futures = torch.cat([output.futures, teacher.imagine(states, decoys)], dim=1)
-    predicted = teacher.reward(teacher.world, ways, futures, motion, clips.command[:, -1])
+    candidates = output.trajectories.detach()
+    ways = _with_decoys(candidates)
+    prior = output.scores.detach().repeat_interleave(1 + DECOYS, dim=1)
+    predicted = teacher.reward(
+        teacher.world, ways, output.futures, candidates[:, :1], prior, motion, clips.command[:, -1]
+    )
     parts = {}
     if config.imitation:
         target = imitation_target(ways, clips.future[:, -1], clips.future_valid[:, -1])
@@ -121,11 +180,14 @@ def _reward_losses(
         parts["imitation_reward"] = weights.imitation_reward * loss
     if config.simulation:
         used = [SIMULATION_REWARDS.index(name) for name in config.simulation]
-        occupied, drivable = future_occupancy(teacher, futures, states, clips)
+        occupied, drivable = future_occupancy(teacher, output.futures, states, clips, data)
+        if occupied.shape[1] > 1:
+            occupied = occupied.repeat_interleave(1 + DECOYS, dim=1)
         with torch.no_grad():
             target = simulation_rewards(
-                ways, occupied, drivable, teacher.world.label_grid, clips.speed[:, -1], config.ttc_extension
-            ).stacked()
+                ways, occupied, drivable, teacher.world.label_grid, clips.speed[:, -1], config.ttc_extension,
+                candidates,
+            ).stacked()  # fmt: skip
         parts["simulation_reward"] = weights.simulation_reward * simulation_reward_loss(
             predicted.simulation[..., used], target[..., used]
         )
@@ -134,12 +196,13 @@ def _reward_losses(
 
 @torch.no_grad()
 def future_occupancy(
-    teacher: Teacher, futures: Tensor, states: Tensor, clips: Clips
+    teacher: Teacher, futures: Tensor, states: Tensor, clips: Clips, data: ClipData
 ) -> tuple[Tensor, Tensor]:
     """Occupied (B, M or 1, 6, X, Y) and drivable (B, X, Y): true, the same for all, or as the world model
     sees them in each candidate's own future (B, M, 6, S, C')."""
     if teacher.config.reward.source == "gt":
-        return (clips.occupancy[:, None, 1:] != 0).any(-1), clips.drivable
+        occupancy, drivable = data.labels(clips.number, futures.device)
+        return (occupancy[:, None, 1:] != 0).any(-1), drivable
     drivable = teacher.world.view(states[:, :1]).drivable > 0
     each = []
     for own in futures.unbind(1):
@@ -148,23 +211,23 @@ def future_occupancy(
     return torch.stack(each, dim=1), drivable
 
 
-def _decoys(teacher: Teacher, output: TeacherOutput, motion: Tensor) -> Tensor:
-    """(B, DECOYS, 6, 2): a candidate, stretched and swayed at random, the same for the same candidates."""
-    trajectories = output.trajectories.detach()
-    seed = int(trajectories.double().abs().sum().mul(1e3).long() % (2**31))
+def _with_decoys(candidates: Tensor) -> Tensor:
+    """Candidates (B, M, 6, 2) -> (B, M·(1 + DECOYS), 6, 2): each followed by itself, stretched and swayed at
+    random, the same for the same candidates."""
+    seed = int(candidates.double().abs().sum().mul(1e3).long() % (2**31))
     generator = torch.Generator().manual_seed(seed)
-    batch, count = trajectories.shape[:2]
-    index = torch.randint(count, (batch, DECOYS), generator=generator).to(trajectories.device)
-    stretch = torch.empty(batch, DECOYS, 1, 1).uniform_(0.3, 1.6, generator=generator).to(trajectories.device)
-    sway = torch.randn(batch, DECOYS, 1, generator=generator).to(trajectories.device) * 1.5
-    picked = trajectories.gather(1, index[..., None, None].expand(-1, -1, *trajectories.shape[2:])) * stretch
-    share = torch.linspace(1 / 6, 1, 6, device=trajectories.device) ** 2
-    return picked + torch.stack([torch.zeros_like(sway * share), sway * share], dim=-1)
+    shape = (*candidates.shape[:2], DECOYS, 1)
+    stretch = torch.empty(shape).uniform_(0.3, 1.6, generator=generator).to(candidates.device)
+    sway = torch.randn(shape, generator=generator).to(candidates.device) * 1.5
+    share = torch.linspace(1 / 6, 1, PLAN_STEPS, device=candidates.device) ** 2
+    decoys = candidates[:, :, None] * stretch[..., None]
+    decoys = decoys + torch.stack([torch.zeros_like(sway * share), sway * share], dim=-1)
+    return torch.cat([candidates[:, :, None], decoys], dim=2).flatten(1, 2)
 
 
 def anchors_of(data: ClipData, count: int, seed: int) -> Tensor:
-    """How experts depart from driving straight on: centres (M, 6, 2) of k-means over all samples with a whole
-    future, ordered by how common they are."""
+    """How experts depart from driving straight on: after a zero for the plan to be expected the centres of
+    k-means over all samples with a whole future, ordered by how common they are: (M, 6, 2)."""
     from sklearn.cluster import KMeans
 
     changes: list[NDArray[np.float32]] = []
@@ -176,8 +239,8 @@ def anchors_of(data: ClipData, count: int, seed: int) -> Tensor:
     table = np.concatenate(changes).reshape(-1, 12)
     if count == 1:
         return torch.zeros(1, 6, 2)
-    clusters = KMeans(min(count, len(table)), n_init=4, random_state=seed).fit(table)
+    clusters = KMeans(min(count - 1, len(table)), n_init=4, random_state=seed).fit(table)
     common = np.argsort(-np.bincount(clusters.labels_))
     centers = np.zeros((count, 12), np.float32)
-    centers[: len(common)] = clusters.cluster_centers_[common]
+    centers[1 : 1 + len(common)] = clusters.cluster_centers_[common]
     return torch.from_numpy(centers).view(count, 6, 2)
