@@ -37,7 +37,7 @@ from wpt_training.training.encode import encode_clips
 from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import learning_rate_factor, make_fabric, train
 from wpt_training.training.packing import prepare_store
-from wpt_training.training.recipes import Runs, run_recipe
+from wpt_training.training.recipes import Runs, described, run_recipe, was_made_by
 from wpt_training.training.store import open_store, pack_drive, packed_names, read_packed
 from wpt_training.training.student import StudentTask
 from wpt_training.training.teacher import teacher_plans
@@ -331,11 +331,25 @@ def test_lessons_are_what_the_teacher_says(data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["lessons-two.npz"]
 
 
+def test_a_finished_run_stands_if_what_is_missing_in_it_has_its_default_and_not_otherwise():
+    config = described(CONFIG, "world")
+    old = json.loads(json.dumps(config))
+    del old["world_recipe"]["pose_jitter"]  # before there was any
+    state = RunState("world", 1, 1, old, "", CONFIG.data.train, finished=True)
+    assert was_made_by(state, CONFIG, "world")
+    jittered = QUICK.model_copy(update={"pose_jitter": 1.0})
+    assert not was_made_by(state, CONFIG.model_copy(update={"world_recipe": jittered}), "world")
+    unknown = dataclasses.replace(state, config={**old, "wheels": 4})
+    assert not was_made_by(unknown, CONFIG, "world")
+
+
 def test_a_frozen_perception_stays_the_world_models(store, small_drive, tmp_path, monkeypatch):
     monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
-    frozen = {"perception": "frozen"}
+    frozen = {"perception": "frozen", "pose_jitter": 1.0}
     config = CONFIG.model_copy(
         update={
+            "teacher": CONFIG.teacher.model_copy(update={"followed": 2, "ahead": 0.5}),
+            "distillation": DistillationConfig(begin=True),
             "data": CONFIG.data.model_copy(update={"store": str(store)}),
             "baseline_recipe": QUICK.model_copy(update=frozen),
             "student_recipe": QUICK.model_copy(update=frozen),

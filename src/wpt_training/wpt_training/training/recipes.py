@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 
 from wpt_training.export import git_revision
 from wpt_training.models.config import ConfigError, RecipeConfig, RewardConfig, TrainingConfig
@@ -133,7 +134,7 @@ def run_recipe(
     folder = folder or runs.out / name
     if has_checkpoint(folder):
         found = read_state(folder)
-        if found.finished and found.config == described(config, name) and found.data == config.data.train:
+        if found.finished and was_made_by(found, config, name):
             return found
     fabric = make_fabric(strategy)
     if recipe.batch % (fabric.world_size * recipe.accumulate):
@@ -162,6 +163,16 @@ def run_recipe(
 
     with _bar(bar, f"training {name}") as progress:
         return train(task, stream, recipe, folder, state, fabric, progress)
+
+
+def was_made_by(found: RunState, config: TrainingConfig, name: str) -> bool:
+    """Whether a run has this configuration; what could not be configured then counts as its default."""
+    try:
+        known = described(found.training_config(), name)
+    except ValidationError:
+        return False
+    wanted = described(config, name)
+    return found.data == config.data.train and {**known, "data": found.config["data"]} == wanted
 
 
 def described(config: TrainingConfig, name: str) -> dict[str, object]:
