@@ -334,18 +334,18 @@ def test_lessons_are_what_the_teacher_says(data, tmp_path):
 def test_a_finished_run_stands_if_what_is_missing_in_it_has_its_default_and_not_otherwise():
     config = described(CONFIG, "world")
     old = json.loads(json.dumps(config))
-    del old["world_recipe"]["pose_jitter"]  # before there was any
+    del old["world_recipe"]["memory_drop"]  # before there was any
     state = RunState("world", 1, 1, old, "", CONFIG.data.train, finished=True)
     assert was_made_by(state, CONFIG, "world")
-    jittered = QUICK.model_copy(update={"pose_jitter": 1.0})
-    assert not was_made_by(state, CONFIG.model_copy(update={"world_recipe": jittered}), "world")
+    faster = QUICK.model_copy(update={"learning_rate": 1.0})
+    assert not was_made_by(state, CONFIG.model_copy(update={"world_recipe": faster}), "world")
     unknown = dataclasses.replace(state, config={**old, "wheels": 4})
     assert not was_made_by(unknown, CONFIG, "world")
 
 
 def test_a_frozen_perception_stays_the_world_models(store, small_drive, tmp_path, monkeypatch):
     monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
-    frozen = {"perception": "frozen", "pose_jitter": 1.0}
+    frozen = {"perception": "frozen"}
     config = CONFIG.model_copy(
         update={
             "teacher": CONFIG.teacher.model_copy(update={"followed": 2, "ahead": 0.5}),

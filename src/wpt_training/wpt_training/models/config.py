@@ -179,9 +179,6 @@ class RecipeConfig(_Strict):
     memory_drop: float = Field(
         0.1, description="chance that a clip's last sample has no past, as a drive's first"
     )
-    pose_jitter: float = Field(
-        0.0, ge=0, description="m that the ego is set aside at most, for planners to learn the way back"
-    )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     checkpoint_seconds: float = 120.0

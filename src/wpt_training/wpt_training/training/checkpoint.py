@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,8 +35,15 @@ class RunState:
     schema: int = SCHEMA
 
     def training_config(self) -> TrainingConfig:
-        """What the run depended on; the rest as it comes."""
-        return TrainingConfig.model_validate({k: v for k, v in self.config.items() if k != "data"})
+        """What the run depended on; the rest as it comes. Raises ConfigError if another version trained it."""
+        try:
+            return TrainingConfig.model_validate({k: v for k, v in self.config.items() if k != "data"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(
+                f"the checkpoint was trained by another version: {where}: {first['msg']}: train again"
+            ) from None
 
 
 def config_identity(config: dict[str, object], data: str) -> str:

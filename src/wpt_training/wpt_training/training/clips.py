@@ -20,7 +20,6 @@ from wpt_planner.geometry import inverse, yaw_of
 from wpt_planner.policy_bundle import EGO_MOTION
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.occupancy import OccupancyGrid
-from wpt_training.training.jitter import random_shifts
 from wpt_training.training.store import PackedDrive, read_packed
 
 Progress = Callable[[int, int], None]
@@ -34,8 +33,7 @@ class Clips:
     `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the samples before the last,
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
-    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data,
-    `shift` (B, 3) the pose (x, y, yaw) in base_link that its ego is to be set to, see `jitter`.
+    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
     Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
 
@@ -56,7 +54,6 @@ class Clips:
     drivable: Tensor
     labels_valid: Tensor
     number: Tensor
-    shift: Tensor
 
     def to(self, device: torch.device) -> Clips:
         return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
@@ -176,7 +173,6 @@ class ClipData(Dataset[Clips]):
             "future_valid": packed.future_valid[chosen],
             "speed": packed.motion[chosen, 0],
             "number": np.int64(self._first_number[drive] + last),
-            "shift": np.zeros(3, np.float32),
         }
         values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
@@ -275,7 +271,6 @@ def batches(
     last_step: int,
     camera_drop: float = 0.0,
     memory_drop: float = 0.0,
-    pose_jitter: float = 0.0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -283,8 +278,7 @@ def batches(
     """The batches of steps `first_step` to `last_step` of this process; `batch` counts all processes'.
 
     With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
-    its samples; with `memory_drop` its last sample has no past; `pose_jitter` is the most that its ego is set
-    aside, m.
+    its samples; with `memory_drop` its last sample has no past.
     """
     share = batch // world_size
     loader = DataLoader(
@@ -303,8 +297,6 @@ def batches(
         if memory_drop > 0:
             kept = torch.from_numpy(generator.random(len(clips)) >= memory_drop)
             clips.bev_valid[:, -1] *= kept
-        if pose_jitter > 0:
-            clips.shift = random_shifts(len(clips), pose_jitter, generator)
         yield clips
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import ValidationError
 
 from wpt_training.export import git_revision
 from wpt_training.models.config import ConfigError, RecipeConfig, RewardConfig, TrainingConfig
@@ -156,8 +155,7 @@ def run_recipe(
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
             data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
-            recipe.memory_drop, recipe.pose_jitter, config.data.workers, fabric.global_rank,
-            fabric.world_size,
+            recipe.memory_drop, config.data.workers, fabric.global_rank, fabric.world_size,
         ):  # fmt: skip
             yield clips.to(fabric.device)
 
@@ -169,7 +167,7 @@ def was_made_by(found: RunState, config: TrainingConfig, name: str) -> bool:
     """Whether a run has this configuration; what could not be configured then counts as its default."""
     try:
         known = described(found.training_config(), name)
-    except ValidationError:
+    except ConfigError:
         return False
     wanted = described(config, name)
     return found.data == config.data.train and {**known, "data": found.config["data"]} == wanted
@@ -180,7 +178,8 @@ def described(config: TrainingConfig, name: str) -> dict[str, object]:
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
     if recipe_config(config, name) is config.teacher_recipe:
-        del content["teacher"]["reward"]["at_inference"]  # chosen when it drives, not when it learns
+        for key in ("at_inference", "weights"):  # chosen when it drives, not when it learns
+            del content["teacher"]["reward"][key]
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 

@@ -15,7 +15,6 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import encode_clips
-from wpt_training.training.jitter import damped, led_back
 from wpt_training.training.lessons import Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
@@ -61,28 +60,16 @@ class StudentTask(Task):
         else:
             bevs = self.seen.clip(clips.number, 1, clips.future.device)
         first = clips.length - len(bevs)
-        future = clips.future
-        if bool(clips.shift.any()):
-            bevs[-1], future = self._set_aside(bevs[-1], clips)
         outputs = [
             self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
             for t, bev in enumerate(bevs, start=first)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        loss = plan_loss(plans, future[:, first:], clips.future_valid[:, first:])
+        loss = plan_loss(plans, clips.future[:, first:], clips.future_valid[:, first:])
         parts = {"plan": self.losses.plan * loss}
         if self.distillation is not None:
             parts |= self._distil(outputs[-1], clips, self.distillation)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
-
-    def _set_aside(self, bev: Tensor, clips: Clips) -> tuple[Tensor, Tensor]:
-        """Last BEV and futures of clips whose ego is set aside; those that a teacher speaks about stay."""
-        shift = damped(clips.shift, clips.future[:, -1])
-        if self.distillation is not None:
-            shift = shift * ~is_taught(clips.number, self.distillation.config.share)[:, None]
-        aside = led_back(clips.future[:, -1], shift)
-        future = torch.cat([clips.future[:, :-1], aside[:, None]], dim=1)
-        return self.trained.perception.bev_encoder.align(bev, shift), future
 
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config

@@ -21,7 +21,6 @@ from wpt_training.rewards import imitation_target, simulation_rewards
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import remember_clips
-from wpt_training.training.jitter import damped, led_back
 from wpt_training.training.loop import StepLoss, Task
 
 DECOYS = 2  # trajectories a candidate that nobody proposed, so that the reward model knows bad ones too
@@ -57,10 +56,6 @@ class TeacherTask(Task):
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
         motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
         expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-        if bool(clips.shift.any()):
-            shift = damped(clips.shift, expert)
-            bev = self.trained.world.perception.bev_encoder.align(bev, shift)
-            expert = led_back(expert, shift)
         _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
         plan, score = candidate_losses(self.trained, ways, ranks, motion, expert, valid, self.losses)
         return plan + score
