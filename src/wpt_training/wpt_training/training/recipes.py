@@ -178,8 +178,7 @@ def described(config: TrainingConfig, name: str) -> dict[str, object]:
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
     if recipe_config(config, name) is config.teacher_recipe:
-        for key in ("at_inference", "weights"):  # chosen when it drives, not when it learns
-            del content["teacher"]["reward"][key]
+        del content["teacher"]["reward"]["at_inference"]  # chosen when it drives, not when it learns
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 
