@@ -3,8 +3,9 @@ perception. The plans are those of the exported bundle, to the rounding of the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,9 @@ from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache, cached_bevs
 from wpt_training.training.checkpoint import read_state
 from wpt_training.training.clips import ClipData, Clips, Progress, join
-from wpt_training.training.teacher import chosen, teacher_plans
+from wpt_training.training.teacher import teacher_plans
 
 BATCH = 16  # clips
-Planner = Callable[[Clips, BevCache], Tensor]
 
 
 def shares_perception(run: Path) -> bool:
@@ -34,44 +34,58 @@ def shares_perception(run: Path) -> bool:
     return recipe.perception == "frozen"
 
 
+class Choice(NamedTuple):
+    """How a teacher chooses: `by_score` of its planner, or by Eq. 14 with the simulation `rewards` named, by
+    default the configured ones. A student has no choice."""
+
+    by_score: bool = False
+    rewards: tuple[str, ...] | None = None
+
+
 @torch.inference_mode()
 def score_cached(
-    run: Path, data: ClipData, name: str, by_score: bool, progress: Progress | None = None
-) -> OpenLoopScores:
-    """A run's plans on the samples that `score_bundle` counts, if `data.clip` is no more than FIRST + 1.
-    Raises ConfigError."""
-    _, _, policy = trained_policy(run, by_score)
+    run: Path, data: ClipData, choices: Sequence[Choice], progress: Progress | None = None
+) -> list[OpenLoopScores]:
+    """A run's plans on the samples that `score_bundle` counts, if `data.clip` is no more than FIRST + 1; a
+    teacher's for each of the `choices`. Raises ConfigError."""
+    _, _, policy = trained_policy(run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy = policy.to(device).eval()
-    planner = _of_student(policy) if isinstance(policy, Student) else _of_teacher(policy)
     perception = policy.perception if isinstance(policy, Student) else policy.world.perception
     cache = cached_bevs(perception, data, device)
-    scores = OpenLoopScores(name)
+    scores = [OpenLoopScores(run.name) for _ in choices]
     for first in range(0, len(data), BATCH):
         clips = join([data[index] for index in range(first, min(first + BATCH, len(data)))]).to(device)
-        plans = planner(clips, cache).double().cpu().numpy()
-        for number, plan in zip(clips.number.tolist(), plans, strict=True):
-            drive, sample = data.place(number)
-            packed = data.packed[drive]
-            if sample >= FIRST and packed.future_valid[sample].any():
-                scores.add(np.asarray(plan), packed.truth(sample))
+        if isinstance(policy, Student):
+            plans = [_of_student(policy, clips, cache)] * len(choices)
+        else:
+            plans = _of_teacher(policy, clips, cache, choices)
+        for score, made in zip(scores, plans, strict=True):
+            for number, plan in zip(clips.number.tolist(), made.double().cpu().numpy(), strict=True):
+                drive, sample = data.place(number)
+                packed = data.packed[drive]
+                if sample >= FIRST and packed.future_valid[sample].any():
+                    score.add(np.asarray(plan), packed.truth(sample))
         if progress is not None:
             progress(min(first + BATCH, len(data)), len(data))
     return scores
 
 
-def _of_student(student: Student) -> Planner:
-    def plan(clips: Clips, cache: BevCache) -> Tensor:
-        bev = cache.clip(clips.number, 1, clips.future.device)[0]
-        return student.plan_on(
-            bev, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1]
-        ).trajectory
-
-    return plan
+def _of_student(student: Student, clips: Clips, cache: BevCache) -> Tensor:
+    bev = cache.clip(clips.number, 1, clips.future.device)[0]
+    return student.plan_on(
+        bev, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1]
+    ).trajectory
 
 
-def _of_teacher(teacher: Teacher) -> Planner:
-    def plan(clips: Clips, cache: BevCache) -> Tensor:
-        return chosen(teacher_plans(teacher, cache, clips)[0])
-
-    return plan
+def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequence[Choice]) -> list[Tensor]:
+    output, _ = teacher_plans(teacher, cache, clips)
+    rows = torch.arange(len(output.best))
+    plans = []
+    for choice in choices:
+        if choice.by_score or teacher.reward is None or output.rewards is None:
+            best = output.scores.argmax(1)
+        else:
+            best = teacher.reward.final(output.rewards, None, choice.rewards).argmax(1)
+        plans.append(output.trajectories[rows, best])
+    return plans

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wpt_planner.policy_bundle import MANIFEST_FILE
-from wpt_training.evaluation.cached_open_loop import score_cached, shares_perception
+from wpt_training.evaluation.cached_open_loop import Choice, score_cached, shares_perception
 from wpt_training.evaluation.closed_loop import summarise
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
 from wpt_training.evaluation.route_runner import RunOptions, evaluate_routes
@@ -33,17 +33,24 @@ Change = Callable[[TrainingConfig], TrainingConfig]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe under a changed configuration; `by_score` has a teacher choose without its rewards."""
+    """A recipe under a changed configuration. A trained teacher can be measured in several ways: choosing
+    `by_score`, without its rewards, or with only some simulation `rewards` beside imitation."""
 
     name: str
     recipe: str
     change: Change
     by_score: bool = False
+    rewards: tuple[str, ...] | None = None
 
     @property
-    def run(self) -> str:
-        """The folder of the training run; the same network may be measured in two ways."""
-        return self.name.removesuffix(" by score").replace(",", "").replace("'", "")
+    def slug(self) -> str:
+        """The name as that of a folder or a file."""
+        return self.name.replace(",", "").replace("'", "").replace(" ", "-")
+
+    @property
+    def choice(self) -> Choice:
+        """How it chooses among candidates."""
+        return Choice(self.by_score, self.rewards)
 
 
 def _reward(**values: Any) -> Change:
@@ -82,13 +89,12 @@ EXPERIMENTS = {
         Experiment("baseline-t", "baseline-t", _same),
         Experiment("teacher", "teacher", _same),
         Experiment("teacher by score", "teacher", _same, by_score=True),
-        Experiment("teacher imitation", "teacher", _reward(simulation=[])),
-        Experiment("teacher imitation by score", "teacher", _reward(simulation=[]), by_score=True),
+        Experiment("teacher by imitation", "teacher", _same, rewards=()),
         Experiment("teacher gt-occ", "teacher", _reward(source="gt")),
         Experiment("teacher wm-occ", "teacher", _reward(source="wm")),
         *(
             Experiment(
-                f"teacher without {name}", "teacher", _reward(simulation=[r for r in _ALL if r != name])
+                f"teacher without {name}", "teacher", _same, False, tuple(r for r in _ALL if r != name)
             )
             for name in _ALL
         ),
@@ -102,7 +108,7 @@ EXPERIMENTS = {
 TABLES: dict[int, tuple[str, ...]] = {
     1: ("baseline", "baseline-t", "student", "teacher"),
     2: ("baseline", "student", "teacher"),
-    3: ("baseline-t", "teacher imitation by score", "teacher imitation", "teacher by score", "teacher"),
+    3: ("baseline-t", "teacher by score", "teacher by imitation", "teacher"),
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
     5: ("teacher gt-occ", "teacher wm-occ"),
     6: (
@@ -146,7 +152,7 @@ def train_experiment(
         run_recipe("teacher", config, runs, strategy, bar)
     changed = experiment.change(config)
     # What leaves the configuration as it is has been trained under its recipe's own name.
-    target = folder / (experiment.recipe if changed == config else experiment.run.replace(" ", "-"))
+    target = folder / (experiment.recipe if changed == config else experiment.slug)
     run_recipe(experiment.recipe, changed, runs, strategy, bar, target)
     return target
 
@@ -154,26 +160,35 @@ def train_experiment(
 def open_loop_result(
     experiment: Experiment, run: Path, data: ClipData, validation: str, bar: Bar
 ) -> dict[str, Any]:
-    """The open-loop figures (convention `uniad`) of a run, measured once for a checkpoint."""
-    suffix = "-by-score" if experiment.by_score else ""
-    path = run / f"open_loop{suffix}.json"
+    """The open-loop figures (convention `uniad`) of a run, measured once for a checkpoint: all the ways in
+    which a teacher may choose in one go."""
     identity = _made_by(run)
+    path = run / f"open_loop-{experiment.slug}.json"
     if path.is_file():
         known: dict[str, Any] = json.loads(path.read_text())
         if known["made_by"] == identity and known["validation"] == validation:
             return known
+    measured = [experiment]
     with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:
         if shares_perception(run):
-            scores = score_cached(run, data, experiment.name, experiment.by_score, progress)
+            measured = [
+                other for other in EXPERIMENTS.values()
+                if (other.recipe, other.change) == (experiment.recipe, experiment.change)
+            ]  # fmt: skip
+            scores = score_cached(run, data, [other.choice for other in measured], progress)
         else:
             bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.by_score)
-            scores = score_bundle(bundle.folder, data, experiment.name, None, progress)
-    result = {
-        "experiment": experiment.name, "made_by": identity, "validation": validation,
-        **asdict(scores.row("uniad")),
+            scores = [score_bundle(bundle.folder, data, experiment.name, None, progress)]
+    results = {
+        one.name: {
+            "experiment": one.name, "made_by": identity, "validation": validation,
+            **asdict(score.row("uniad")),
+        }
+        for one, score in zip(measured, scores, strict=True)
     }  # fmt: skip
-    write_json(path, result)
-    return result
+    for one in measured:
+        write_json(run / f"open_loop-{one.slug}.json", results[one.name])
+    return results[experiment.name]
 
 
 def closed_loop_result(

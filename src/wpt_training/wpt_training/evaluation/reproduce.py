@@ -41,8 +41,8 @@ PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
     },
     2: {"baseline": (65.23, 34.10), "student": (72.61, 45.45), "teacher": (79.23, 54.54)},
     3: {
-        "baseline-t": (0.72, 0.71), "teacher imitation by score": (0.78, 0.23),
-        "teacher imitation": (0.69, 0.22), "teacher by score": (0.62, 0.14), "teacher": (0.61, 0.11),
+        "baseline-t": (0.72, 0.71), "teacher by score": (0.62, 0.14), "teacher by imitation": (0.69, 0.22),
+        "teacher": (0.61, 0.11),
     },
     5: {"teacher gt-occ": (0.65, 0.11), "teacher wm-occ": (0.61, 0.11)},
     6: {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,12 +99,18 @@ class RewardModel(nn.Module):
         return self.mix(F.relu(self.place(seen) + self.movement(moved) + context[:, None]).flatten(1))
 
     def final(
-        self, rewards: PredictedRewards, reference: Tensor | None = None, simulation: bool = True
+        self,
+        rewards: PredictedRewards,
+        reference: Tensor | None = None,
+        simulation: Sequence[str] | None = None,
     ) -> Tensor:
         """Eq. 14 (B, M). Imitation is a share among all candidates, or among those whose imitation
-        logits (B, M') are the `reference`; without `simulation` it alone counts."""
+        logits (B, M') are the `reference`; of the simulation rewards those named in `simulation` count, by
+        default the configured ones."""
         total = torch.logsumexp(rewards.imitation if reference is None else reference, dim=1, keepdim=True)
-        config = self.config if simulation else self.config.model_copy(update={"simulation": []})
+        config = self.config
+        if simulation is not None:
+            config = config.model_copy(update={"simulation": simulation})
         return final_reward(config, rewards.imitation - total, rewards.simulation.sigmoid())
 
 

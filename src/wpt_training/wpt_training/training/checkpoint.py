@@ -35,7 +35,8 @@ class RunState:
     schema: int = SCHEMA
 
     def training_config(self) -> TrainingConfig:
-        """What the run depended on; the rest as it comes. Raises ConfigError if another version trained it."""
+        """What the run depended on; the rest as it comes. Raises ConfigError if another version trained it:
+        one that had other keys."""
         try:
             return TrainingConfig.model_validate({k: v for k, v in self.config.items() if k != "data"})
         except ValidationError as error:

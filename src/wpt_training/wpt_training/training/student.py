@@ -98,8 +98,9 @@ class StudentTask(Task):
                 states, student.trajectory, lesson.expected, lesson.prior, motion, clips.command[:, -1]
             )
             rows = torch.arange(len(lesson.best))
-            best = model.final(lesson.rewards, None, config.simulation)[rows, lesson.best]
+            counted = None if config.simulation else ()
+            best = model.final(lesson.rewards, None, counted)[rows, lesson.best]
             # The student's imitation is weighed against the teacher's candidates.
-            own = model.final(judged, lesson.rewards.imitation.detach(), config.simulation)[:, 0]
+            own = model.final(judged, lesson.rewards.imitation.detach(), counted)[:, 0]
             parts["reward"] = config.reward * reward_distillation_loss(best, own)
         return parts
