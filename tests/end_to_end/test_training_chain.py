@@ -106,13 +106,17 @@ def test_a_table_is_reproduced_from_what_is_trained(trained):
     for recipe in ("teacher", "baseline", "student"):
         shutil.copytree(trained / "train" / recipe, runs / recipe)
     cli(
-        "reproduce", "--table", 8, "--seeds", "0", *SETTINGS, trained / "store",
+        "reproduce", "--table", 4, "--table", 8, "--seeds", "0", *SETTINGS, trained / "store",
         "--out", trained / "reproduce", "--report", trained / "report"
     )  # fmt: skip
     page = (trained / "report" / "reproduce.md").read_text()
     assert "Table 8: Training cost" in page
     assert (trained / "report" / "reproduce_table8.png").is_file()
-    rows = json.loads((trained / "report" / "reproduce.json").read_text())["tables"]["8"]["rows"]
+    tables = json.loads((trained / "report" / "reproduce.json").read_text())["tables"]
+    # One teacher, measured in every way: what it was trained with is the same in all rows.
+    assert [row["name"] for row in tables["4"]["rows"]][-2:] == ["teacher without comfort", "teacher"]
+    assert len({row["made_by"][0]["made_by"]["run"] for row in tables["4"]["rows"]}) == 1
+    rows = tables["8"]["rows"]
     assert [row["published"] for row in rows][-1] == [168.0, None]
     assert rows[-1]["mean"][0] > 0
 
