@@ -146,6 +146,11 @@ class DistillationConfig(_Strict):
         1.0, gt=0, le=1, description="of the samples that the teacher speaks about; the rest is imitation"
     )
 
+    @property
+    def asks(self) -> bool:
+        """Whether the teacher is asked anything; else the student may begin as it, and that is all."""
+        return bool(self.query or self.reward) or self.teacher == "beside"
+
 
 class DataConfig(_Strict):
     """Where training data comes from: a nuScenes folder, a folder of bags, or simulated:ROUTES."""

@@ -25,6 +25,7 @@ from wpt_training.randomness import seed_everything
 from wpt_training.training.bev_cache import BevCache, cached_bevs
 from wpt_training.training.checkpoint import (
     RunState,
+    config_identity,
     has_checkpoint,
     load_weights,
     read_state,
@@ -222,12 +223,11 @@ def _distillation(
     teacher = load_teacher(config, world, runs.teacher)
     cache = _cache(world, data, fabric, bar)
     lessons = None
-    if config.distillation.teacher == "frozen":
-        device, about = (
-            torch.device(fabric.device),
-            f"{weights_digest(teacher)}-{int(teacher.by_reward)}-{config.distillation.share:g}-{_digest_of_names(data)}",
-        )
+    if config.distillation.asks and config.distillation.teacher == "frozen":
+        device = torch.device(fabric.device)
         mixed, share = mixed_precision(config.student_recipe), config.distillation.share
+        chooses = config_identity(config.teacher.model_dump(mode="json"), f"{share:g}")
+        about = f"{weights_digest(teacher)}-{chooses}-{_digest_of_names(data)}"
         if fabric.global_rank == 0:
             with _bar(bar, "the teacher looks at the data") as progress:
                 taught_lessons(teacher, about, cache, data, runs.teacher, device, share, mixed, progress)

@@ -74,7 +74,7 @@ class StudentTask(Task):
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config
         taught = is_taught(clips.number, config.share)
-        if not bool(taught.any()):
+        if not (config.asks and bool(taught.any())):
             return {}
         clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
         parts = {}
