@@ -14,6 +14,16 @@ import matplotlib.pyplot as plt
 from wpt_training.evaluation.reproduce import TITLES, columns
 from wpt_training.evaluation.tables import write_json
 
+_BY_CHOICE = (
+    "Here rewards act where the teacher chooses, and where they are distilled; its planner does not learn from "
+    "them. So each row is the same trained teacher, choosing in another way."
+)
+NOTES = {
+    3: _BY_CHOICE, 4: _BY_CHOICE,
+    6: "`student, not distilled` begins as its teacher and then only imitates the expert: what is left is the "
+    "effect of the distilled queries and rewards.",
+}  # fmt: skip
+
 
 def write_report(content: dict[str, Any], folder: Path) -> Path:
     """reproduce.json, reproduce.md and a plot per table; returns the page. Tables that `content` lacks stay
@@ -64,7 +74,7 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
         f"## Table {number}: {TITLES[number]}", "",
         f"`{made['command']}`, trained on {made['train']}, measured on {made['measured_on']}; "
         f"{made['machine']}; git {made['git_revision']}.",
-        "", _line(head), _line(["---"] * len(head)),
+        "", *([NOTES[number], ""] if number in NOTES else []), _line(head), _line(["---"] * len(head)),
     ]  # fmt: skip
     for row in rows:
         ours = [
