@@ -15,13 +15,13 @@ from wpt_training.evaluation.reproduce import TITLES, columns
 from wpt_training.evaluation.tables import write_json
 
 _BY_CHOICE = (
-    "Here rewards act where the teacher chooses, and where they are distilled; its planner does not learn from "
-    "them. So each row is the same trained teacher, choosing in another way."
+    "Here rewards act where the teacher chooses, and where they are distilled; its planner does not learn "
+    "from them. So each row is the same trained teacher, choosing in another way."
 )
 NOTES = {
     3: _BY_CHOICE, 4: _BY_CHOICE,
-    6: "`student, not distilled` begins as its teacher and then only imitates the expert: what is left is the "
-    "effect of the distilled queries and rewards.",
+    6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
+    "have beyond it is the effect of the distilled queries and rewards.",
 }  # fmt: skip
 
 
