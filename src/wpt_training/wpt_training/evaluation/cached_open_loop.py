@@ -21,7 +21,8 @@ from wpt_training.training.checkpoint import read_state
 from wpt_training.training.clips import ClipData, Clips, Progress, join
 from wpt_training.training.teacher import teacher_plans
 
-BATCH = 16  # clips
+# Clips; a teacher imagines a future for each of its candidates, and their attention takes memory.
+BATCH, TEACHERS_BATCH = 16, 4
 
 
 def shares_perception(run: Path) -> bool:
@@ -54,8 +55,9 @@ def score_cached(
     perception = policy.perception if isinstance(policy, Student) else policy.world.perception
     cache = cached_bevs(perception, data, device)
     scores = [OpenLoopScores(run.name) for _ in choices]
-    for first in range(0, len(data), BATCH):
-        clips = join([data[index] for index in range(first, min(first + BATCH, len(data)))]).to(device)
+    batch = BATCH if isinstance(policy, Student) else TEACHERS_BATCH
+    for first in range(0, len(data), batch):
+        clips = join([data[index] for index in range(first, min(first + batch, len(data)))]).to(device)
         if isinstance(policy, Student):
             plans = [_of_student(policy, clips, cache)] * len(choices)
         else:
@@ -67,7 +69,7 @@ def score_cached(
                 if sample >= FIRST and packed.future_valid[sample].any():
                     score.add(np.asarray(plan), packed.truth(sample))
         if progress is not None:
-            progress(min(first + BATCH, len(data)), len(data))
+            progress(min(first + batch, len(data)), len(data))
     return scores
 
 
