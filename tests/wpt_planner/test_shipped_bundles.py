@@ -35,5 +35,6 @@ def test_the_teacher_tells_its_candidates_and_drives_one_of_them():
     assert output.candidates is not None
     assert output.candidates.rewards.shape == (len(output.candidates.trajectories), 7)
     assert output.candidates.rewards[:, 0].sum() == pytest.approx(1.0, abs=1e-4)
-    assert runtime.bundle.manifest.training["chooses_by_score"]
-    assert any(np.array_equal(output.trajectory, way) for way in output.candidates.trajectories)
+    assert not runtime.bundle.manifest.training["chooses_by_score"]
+    best = output.candidates.rewards[:, 6].argmax()
+    assert np.array_equal(output.trajectory, output.candidates.trajectories[best])
