@@ -77,7 +77,7 @@ class StudentTask(Task):
         if not (config.asks and bool(taught.any())):
             return {}
         clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
-        parts = {}
+        parts, queue = {}, None
         if config.teacher == "beside":
             output, queue = teacher_plans(teacher, given.cache, clips)
             parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses, given.data).total
@@ -85,7 +85,6 @@ class StudentTask(Task):
         else:
             assert given.lessons is not None
             teacher.eval()
-            queue = remembered(teacher, given.cache, clips)
             lesson = given.lessons.at(clips.number, clips.future.device)
         if config.query:
             parts["query"] = config.query * policy_distillation_loss(lesson.query, student.queries[:, 0])
@@ -93,6 +92,8 @@ class StudentTask(Task):
         if config.reward and model is not None and lesson.rewards is not None:
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
             with torch.no_grad():
+                if queue is None:
+                    queue = remembered(teacher, given.cache, clips)
                 states = teacher.world.states(queue)
             judged = teacher.judge(
                 states, student.trajectory, lesson.expected, lesson.prior, motion, clips.command[:, -1]

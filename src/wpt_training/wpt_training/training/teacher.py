@@ -161,7 +161,6 @@ def _reward_losses(
     assert teacher.reward is not None
     config = teacher.config.reward
     motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-    states = teacher.world.states(queue)
     candidates = output.trajectories.detach()
     ways = _with_decoys(candidates)
     prior = output.scores.detach().repeat_interleave(1 + DECOYS, dim=1)
@@ -175,7 +174,7 @@ def _reward_losses(
         parts["imitation_reward"] = weights.imitation_reward * loss
     if config.simulation:
         used = [SIMULATION_REWARDS.index(name) for name in config.simulation]
-        occupied, drivable = future_occupancy(teacher, output.futures, states, clips, data)
+        occupied, drivable = future_occupancy(teacher, output.futures, queue, clips, data)
         if occupied.shape[1] > 1:
             occupied = occupied.repeat_interleave(1 + DECOYS, dim=1)
         with torch.no_grad():
@@ -191,14 +190,14 @@ def _reward_losses(
 
 @torch.no_grad()
 def future_occupancy(
-    teacher: Teacher, futures: Tensor, states: Tensor, clips: Clips, data: ClipData
+    teacher: Teacher, futures: Tensor, queue: Tensor, clips: Clips, data: ClipData
 ) -> tuple[Tensor, Tensor]:
     """Occupied (B, M or 1, 6, X, Y) and drivable (B, X, Y): true, the same for all, or as the world model
     sees them in each candidate's own future (B, M, 6, S, C')."""
     if teacher.config.reward.source == "gt":
         occupancy, drivable = data.labels(clips.number, futures.device)
         return (occupancy[:, None, 1:] != 0).any(-1), drivable
-    drivable = teacher.world.view(states[:, :1]).drivable > 0
+    drivable = teacher.world.view(teacher.world.states(queue)[:, :1]).drivable > 0
     each = []
     for own in futures.unbind(1):
         view = teacher.world.view(own)
