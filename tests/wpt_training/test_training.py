@@ -11,7 +11,7 @@ import torch
 
 from wpt_training.drives.frame import DriveError
 from wpt_training.drives.occupancy import occupancy_labels
-from wpt_training.evaluation.cached_open_loop import Choice, score_cached
+from wpt_training.evaluation.cached_open_loop import AS_TRAINED, score_cached
 from wpt_training.evaluation.ego_status import EgoStatusPlanner
 from wpt_training.evaluation.packed_open_loop import score_bundle
 from wpt_training.export import export_checkpoint
@@ -369,7 +369,7 @@ def test_a_frozen_perception_stays_the_world_models(store, small_drive, tmp_path
     data = ClipData(store, packed_names(store), config.labels(), 2, with_images=False)
     for name in ("student", "teacher"):
         bundle = export_checkpoint(tmp_path / name, tmp_path / f"bundle-{name}").folder
-        driven, quick = score_bundle(bundle, data, name), score_cached(tmp_path / name, data, [Choice()])[0]
+        driven, quick = score_bundle(bundle, data, name), score_cached(tmp_path / name, data, [AS_TRAINED])[0]
         assert quick.row("uniad").samples == driven.row("uniad").samples > 0
         assert quick.row("uniad").l2 == pytest.approx(driven.row("uniad").l2, abs=0.02)
 

@@ -43,6 +43,9 @@ class Choice(NamedTuple):
     rewards: tuple[str, ...] | None = None
 
 
+AS_TRAINED = Choice()
+
+
 @torch.inference_mode()
 def score_cached(
     run: Path, data: ClipData, choices: Sequence[Choice], progress: Progress | None = None

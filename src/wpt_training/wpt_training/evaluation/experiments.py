@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wpt_planner.policy_bundle import MANIFEST_FILE
-from wpt_training.evaluation.cached_open_loop import Choice, score_cached, shares_perception
+from wpt_training.evaluation.cached_open_loop import AS_TRAINED, Choice, score_cached, shares_perception
 from wpt_training.evaluation.closed_loop import summarise
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
 from wpt_training.evaluation.route_runner import RunOptions, evaluate_routes
@@ -33,24 +33,18 @@ Change = Callable[[TrainingConfig], TrainingConfig]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe under a changed configuration. A trained teacher can be measured in several ways: choosing
-    `by_score`, without its rewards, or with only some simulation `rewards` beside imitation."""
+    """A recipe under a changed configuration. A trained teacher can be measured in several ways, by how it
+    chooses among its candidates."""
 
     name: str
     recipe: str
     change: Change
-    by_score: bool = False
-    rewards: tuple[str, ...] | None = None
+    choice: Choice = AS_TRAINED
 
     @property
     def slug(self) -> str:
         """The name as that of a folder or a file."""
         return self.name.replace(",", "").replace("'", "").replace(" ", "-")
-
-    @property
-    def choice(self) -> Choice:
-        """How it chooses among candidates."""
-        return Choice(self.by_score, self.rewards)
 
 
 def _reward(**values: Any) -> Change:
@@ -88,13 +82,16 @@ EXPERIMENTS = {
         Experiment("student", "student", _same),
         Experiment("baseline-t", "baseline-t", _same),
         Experiment("teacher", "teacher", _same),
-        Experiment("teacher by score", "teacher", _same, by_score=True),
-        Experiment("teacher by imitation", "teacher", _same, rewards=()),
+        Experiment("teacher by score", "teacher", _same, Choice(by_score=True)),
+        Experiment("teacher by imitation", "teacher", _same, Choice(rewards=())),
         Experiment("teacher gt-occ", "teacher", _reward(source="gt")),
         Experiment("teacher wm-occ", "teacher", _reward(source="wm")),
         *(
             Experiment(
-                f"teacher without {name}", "teacher", _same, False, tuple(r for r in _ALL if r != name)
+                f"teacher without {name}",
+                "teacher",
+                _same,
+                Choice(rewards=tuple(r for r in _ALL if r != name)),
             )
             for name in _ALL
         ),
@@ -177,7 +174,7 @@ def open_loop_result(
             ]  # fmt: skip
             scores = score_cached(run, data, [other.choice for other in measured], progress)
         else:
-            bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.by_score)
+            bundle = export_checkpoint(run, Path(folder) / "bundle", None, experiment.choice.by_score)
             scores = [score_bundle(bundle.folder, data, experiment.name, None, progress)]
     results = {
         one.name: {
@@ -203,7 +200,7 @@ def closed_loop_result(
 ) -> dict[str, Any]:
     """The closed-loop figures of a run, a plan every `plan_every` s; its finished routes are kept in
     `out`."""
-    bundle = str(exported_once(run, experiment.by_score))
+    bundle = str(exported_once(run, experiment.choice.by_score))
     driven = drive_policy(experiment.name, bundle, routes, plan_every, out, workers, ray, bar)
     return {**driven, "made_by": _made_by(run)}
 

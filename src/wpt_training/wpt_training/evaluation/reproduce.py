@@ -173,7 +173,7 @@ def _measure(
 
 def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> list[dict[str, Any]]:
     seed, names = plan.seeds[0], table_names(9, plan.config)
-    folders = [exported_once(runs[name, seed], EXPERIMENTS[name].by_score) for name in names]
+    folders = [exported_once(runs[name, seed], EXPERIMENTS[name].choice.by_score) for name in names]
     with bar("latency") as progress:
         results = time_bundles(folders, LATENCY_SIZE, LATENCY_ROUNDS, threads=1, progress=progress)
     return [
