@@ -18,7 +18,6 @@ from wpt_training.simulator.episode import Episode, Policy
 from wpt_training.simulator.recording import stamp_of
 from wpt_training.simulator.rig import simulated_rig
 from wpt_training.simulator.scene import Scene
-from wpt_training.simulator.traffic import STEP
 
 SIZE = (162, 288)
 ROUTE_AHEAD = 40.0  # m of the route drawn
@@ -85,7 +84,7 @@ class VideoWatcher:
     """A context manager that writes an episode to `path`, a frame for every plan, that is every `seconds`,
     played in real time; with the candidates of `policy` if it has any."""
 
-    def __init__(self, path: Path, seconds: float = STEP, policy: Policy | None = None) -> None:
+    def __init__(self, path: Path, seconds: float, policy: Policy | None = None) -> None:
         self.path, self.policy = path, policy
         self._painter = EpisodePainter()
         self._writer = imageio.get_writer(
@@ -93,7 +92,7 @@ class VideoWatcher:
         )
 
     def watch(self, episode: Episode, plan: Array | None) -> None:
-        """Called before every step, and once with None at the end."""
+        """Called with every plan before it is followed, and once with None at the end."""
         if plan is not None and np.isfinite(plan).all():
             candidates = getattr(self.policy, "candidates", None)
             self._writer.append_data(self._painter.paint(episode, plan, candidates=candidates))
