@@ -139,9 +139,12 @@ def test_rewards_of_ways_that_share_a_future_are_those_of_each_in_it(teacher):
     ways = torch.randn(2, 6, 6, 2).cumsum(2)
     futures = teacher.imagine(states, ways[:, ::2])  # three futures, two ways in each
     motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
+    # Untrained, imitation adds nothing to the prior.
+    torch.nn.init.normal_(teacher.reward.imitation.weight)
     given = (ways[:, :1], torch.zeros(2, 6), motion, inputs()[1])
     shared = teacher.reward(teacher.world, ways, futures, *given)
     each = teacher.reward(teacher.world, ways, futures.repeat_interleave(2, 1), *given)
+    assert shared.imitation.std() > 1e-3
     torch.testing.assert_close(shared.simulation, each.simulation)
     torch.testing.assert_close(shared.imitation, each.imitation)
 
