@@ -185,11 +185,22 @@ def test_a_killed_run_goes_on_to_the_same_losses(data, tmp_path):
         torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def _not_finished(folder):
+def _not_finished(folder, **changed):
     from wpt_training.training.checkpoint import save_checkpoint
 
-    state = dataclasses.replace(read_state(folder), finished=False)
+    state = dataclasses.replace(read_state(folder), finished=False, **changed)
     save_checkpoint(folder, load_tensors(folder), state)
+
+
+def test_a_run_goes_on_after_a_key_with_a_default_came(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("wpt_training.training.recipes.prepare_store", lambda *_: packed_names(store))
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"store": str(store)})})
+    first = run_recipe("world", config, Runs.under(tmp_path))
+    known = json.loads(json.dumps(first.config))
+    del known["world_recipe"]["memory_drop"]
+    _not_finished(tmp_path / "world", config=known)
+    again = run_recipe("world", config, Runs.under(tmp_path))
+    assert (again.finished, again.step) == (True, first.step)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(data, tmp_path):

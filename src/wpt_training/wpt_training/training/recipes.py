@@ -132,10 +132,13 @@ def run_recipe(
     if name == "baseline-t":
         config = without_reward(config)
     folder = folder or runs.out / name
+    made_by = described(config, name)
     if has_checkpoint(folder):
         found = read_state(folder)
-        if found.finished and was_made_by(found, config, name):
-            return found
+        if was_made_by(found, config, name):
+            if found.finished:
+                return found
+            made_by = found.config  # it goes on, though it may know fewer keys
     fabric = make_fabric(strategy)
     if recipe.batch % (fabric.world_size * recipe.accumulate):
         raise ConfigError(
@@ -151,7 +154,7 @@ def run_recipe(
     task = _task(name, config, runs, data, fabric, bar)
     steps = steps_of(data, recipe.epochs, recipe.batch)
     revision = git_revision(Path(__file__).parent)
-    state = RunState(name, 0, steps, described(config, name), revision, config.data.train)
+    state = RunState(name, 0, steps, made_by, revision, config.data.train)
 
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
