@@ -65,6 +65,7 @@ def generate_launch_description() -> LaunchDescription:
                 "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
                 "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
                 "plan_timeout": ParameterValue(LaunchConfiguration("plan_timeout"), value_type=float),
+                "wait_for_evaluator": True,
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
                 "faults": ParameterValue(LaunchConfiguration("faults"), value_type=list[str]),
             }

@@ -49,16 +49,19 @@ class EvaluatorNode(Node):
         self.done = False
         subscribe = self.create_subscription
         subscribe(PlannedTrajectory, f"{planner}/output/trajectory", self._on_plan, RELIABLE_QOS)
+        # After the one to the plans: a planner whose status arrives knows of that one already.
         subscribe(PlannerStatus, f"{planner}/status", self._on_status, LATCHED_QOS)
         subscribe(Odometry, f"{planner}/input/odometry", self._on_odometry, RELIABLE_QOS)
         subscribe(ExpertTrajectory, "expert/trajectory", self._on_expert, RELIABLE_QOS)
-        subscribe(AgentBoxes, "agents", self._on_agents, RELIABLE_QOS)
         subscribe(Empty, f"{replay}/done", self._on_done, LATCHED_QOS)
 
     def _on_plan(self, message: PlannedTrajectory) -> None:
         self.plans[messages.stamp_of(message.header.stamp)] = message
 
     def _on_status(self, message: PlannerStatus) -> None:
+        if self.status is None:
+            # A replay that waits for this node waits for this subscription: from now on no plan is missed.
+            self.create_subscription(AgentBoxes, "agents", self._on_agents, RELIABLE_QOS)
         self.status = message
 
     def _on_odometry(self, message: Odometry) -> None:

@@ -73,11 +73,12 @@ class ReplayNode(Node):
         self._awaited: int | None = None  # stamp of the anchor image whose plan is still to come
         self._planned = 0  # stamp of the newest plan
         self._make_publishers(planner, names)
-        self.create_subscription(PlannerStatus, f"{planner}/status", self._on_status, LATCHED_QOS)
+        # Before the one to the status, so that a planner known to be ready knows of it.
         if self.plan_timeout > 0:
             self.create_subscription(
                 PlannedTrajectory, f"{planner}/output/trajectory", self._on_plan, RELIABLE_QOS
             )
+        self.create_subscription(PlannerStatus, f"{planner}/status", self._on_status, LATCHED_QOS)
 
     def _make_publishers(self, planner: str, names: list[str]) -> None:
         prefix = f"{planner}/input"
