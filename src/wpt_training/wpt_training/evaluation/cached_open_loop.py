@@ -70,7 +70,7 @@ def score_cached(
                 drive, sample = data.place(number)
                 packed = data.packed[drive]
                 if sample >= FIRST and packed.future_valid[sample].any():
-                    score.add(np.asarray(plan), packed.truth(sample))
+                    score.add(np.asarray(plan), packed.truth(sample), drive)
         if progress is not None:
             progress(min(first + batch, len(data)), len(data))
     return scores

@@ -173,13 +173,13 @@ def train_experiment(
 def open_loop_result(
     experiment: Experiment, run: Path, data: ClipData, validation: str, bar: Bar
 ) -> dict[str, Any]:
-    """The open-loop figures (convention `uniad`) of a run, measured once for a checkpoint: all the ways in
-    which a teacher may choose in one go."""
+    """The open-loop figures (convention `uniad`) of a run, and `by_drive` their sums; measured once for a
+    checkpoint: all the ways in which a teacher may choose in one go."""
     identity = _made_by(run)
     path = run / f"open_loop-{experiment.slug}.json"
     if path.is_file():
         known: dict[str, Any] = json.loads(path.read_text())
-        if known["made_by"] == identity and known["validation"] == validation:
+        if known["made_by"] == identity and known["validation"] == validation and "by_drive" in known:
             return known
     measured = [experiment]
     with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:
@@ -195,7 +195,7 @@ def open_loop_result(
     results = {
         one.name: {
             "experiment": one.name, "made_by": identity, "validation": validation,
-            **asdict(score.row("uniad")),
+            **asdict(score.row("uniad")), "by_drive": score.by_drive().as_dict(),
         }
         for one, score in zip(measured, scores, strict=True)
     }  # fmt: skip
@@ -241,11 +241,15 @@ def drive_policy(
     ray: str | None,
     bar: Bar,
 ) -> dict[str, Any]:
-    """The closed-loop figures of what `wpt evaluate closed-loop` takes as a policy, called `name`."""
+    """The closed-loop figures of what `wpt evaluate closed-loop` takes as a policy, called `name`, and
+    `by_route` the driving scores behind them."""
     names, options = route_names(routes), RunOptions(plan_every=plan_every)
     with bar(f"{name}, {len(names)} routes") as progress:
         scores = evaluate_routes(names, policy, out, workers, ray, options, progress)
-    return {"experiment": name, "routes": routes, "plan_every": plan_every, **asdict(summarise(scores))}
+    return {
+        "experiment": name, "routes": routes, "plan_every": plan_every, **asdict(summarise(scores)),
+        "by_route": [round(score.driving_score, 3) for score in scores],
+    }  # fmt: skip
 
 
 def blind_results(data: ClipData, training: ClipData, seed: int) -> list[dict[str, Any]]:

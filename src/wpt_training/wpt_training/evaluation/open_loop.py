@@ -17,6 +17,7 @@ from wpt_training.evaluation.collision import (
     metric_from_ego,
     rasterise,
 )
+from wpt_training.evaluation.comparison import DriveSums
 
 Convention = Literal["uniad", "stp3"]
 CONVENTIONS: tuple[Convention, ...] = ("uniad", "stp3")
@@ -61,16 +62,18 @@ class Row:
 
 @dataclass
 class OpenLoopScores:
-    """Collects one policy's plans; every array grows by a row of 6 steps per plan."""
+    """Collects one policy's plans; every array grows by a row of 6 steps per plan, and `drives` by the number
+    of the drive that it belongs to."""
 
     name: str
+    drives: list[int] = field(default_factory=list)
     l2: list[Array] = field(default_factory=list)
     valid: list[NDArray[np.bool_]] = field(default_factory=list)
     box: list[NDArray[np.bool_]] = field(default_factory=list)
     point: list[NDArray[np.bool_]] = field(default_factory=list)
     obb: list[NDArray[np.bool_]] = field(default_factory=list)
 
-    def add(self, plan: Array, truth: GroundTruth) -> None:
+    def add(self, plan: Array, truth: GroundTruth, drive: int = 0) -> None:
         """One plan (6, 2) in base_link at its reference time."""
         if plan.shape != (PLAN_STEPS, 2):
             raise ValueError(f"plan has shape {plan.shape}, expected ({PLAN_STEPS}, 2)")
@@ -79,6 +82,7 @@ class OpenLoopScores:
         occupancy = np.stack([rasterise(step) for step in boxes])
         point, box = grid_collisions(metric_from_ego(plan), occupancy)
         _, expert_box = grid_collisions(metric_from_ego(truth.future), occupancy)
+        self.drives.append(drive)
         self.l2.append(np.linalg.norm(plan - truth.future, axis=1) * truth.valid)
         self.valid.append(truth.valid & annotated)
         # A step at which the recorded driver collides by this test says more of the test.
@@ -100,6 +104,21 @@ class OpenLoopScores:
             obb=_over_horizons(np.array(self.obb), counted, convention, 100.0),
             samples=len(valid),
             steps_left_out=int((~counted).sum()),
+        )
+
+    def by_drive(self) -> DriveSums:
+        """The sums behind `row("uniad")`, drive by drive."""
+        steps = [int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) for horizon in HORIZONS]
+        which = np.array(self.drives, dtype=int)
+        valid = np.array(self.valid, dtype=bool).reshape(-1, PLAN_STEPS)[:, steps]
+
+        def summed(values: NDArray[Any]) -> Array:
+            sums = np.zeros((which.max(initial=-1) + 1, len(HORIZONS)))
+            np.add.at(sums, which, values.reshape(-1, PLAN_STEPS)[:, steps] * valid)
+            return sums
+
+        return DriveSums(
+            summed(np.ones((len(which), PLAN_STEPS))), summed(np.array(self.l2)), summed(np.array(self.box))
         )
 
 

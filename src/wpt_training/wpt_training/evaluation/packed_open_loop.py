@@ -37,7 +37,7 @@ def score_bundle(
     scores = OpenLoopScores(name)
     for drive, packed in enumerate(data.packed):
         plans = drive_plans(runtime, packed, data.images(drive), missing_camera)
-        _add(scores, packed, plans)
+        _add(scores, drive, packed, plans)
         if progress is not None:
             progress(drive + 1, len(data.packed))
     return scores
@@ -72,14 +72,14 @@ def score_blind(data: ClipData, training: ClipData, seed: int = 0) -> list[OpenL
     driver = OpenLoopScores("expert")
     straight, status = OpenLoopScores("constant velocity"), OpenLoopScores("ego-status MLP")
     planner = EgoStatusPlanner.trained(training.packed, seed)
-    for packed in data.packed:
-        _add(straight, packed, [constant_velocity(float(motion[0])) for motion in packed.motion])
-        _add(status, packed, list(planner.plans(packed)))
-        _add(driver, packed, list(packed.future.astype(np.float64)))
+    for drive, packed in enumerate(data.packed):
+        _add(straight, drive, packed, [constant_velocity(float(motion[0])) for motion in packed.motion])
+        _add(status, drive, packed, list(planner.plans(packed)))
+        _add(driver, drive, packed, list(packed.future.astype(np.float64)))
     return [straight, status, driver]
 
 
-def _add(scores: OpenLoopScores, packed: PackedDrive, plans: Sequence[Array]) -> None:
+def _add(scores: OpenLoopScores, drive: int, packed: PackedDrive, plans: Sequence[Array]) -> None:
     for sample in range(FIRST, len(packed)):
         if packed.future_valid[sample].any():
-            scores.add(plans[sample], packed.truth(sample))
+            scores.add(plans[sample], packed.truth(sample), drive)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wpt_training.evaluation.comparison import DriveSums, difference_over_routes, ratio_over_drives
 from wpt_training.evaluation.experiments import (
     CLOSED_LOOP,
     EXPERIMENTS,
@@ -61,6 +62,20 @@ COLUMNS = {
     2: ("driving score", "success (%)"), 7: ("mean ability (%)",),
     8: ("training (min; GPU h published)", "epochs"), 9: ("latency (ms)",),
 }  # fmt: skip
+# (figure, whose, against whose): ratios in open loop, differences in closed loop.
+COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
+    1: (
+        ("collision", "student", "baseline"), ("L2", "student", "baseline"),
+        ("collision", "student", "baseline on the world model"),
+        ("L2", "student", "baseline on the world model"),
+        ("collision", "teacher", "baseline-t"), ("L2", "teacher", "baseline-t"),
+    ),
+    2: (
+        ("driving score", "student", "baseline"), ("driving score", "teacher", "baseline"),
+        ("driving score", "student", "baseline on the world model"),
+        ("driving score", "teacher", "baseline on the world model"),
+    ),
+}  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")
 LATENCY_ROUNDS, LATENCY_SIZE = 60, (900, 1600)
 
@@ -91,9 +106,12 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
         for name in names
     }
     tables = {
-        str(number): {"made_by": _made_by(plan, number), "rows": _rows(plan, number, runs, validation, bar)}
+        str(number): {
+            "made_by": _made_by(plan, number), "rows": _rows(plan, number, runs, validation, bar),
+            "compared": _compared(plan, number, runs, validation, bar),
+        }
         for number in plan.tables
-    }
+    }  # fmt: skip
     blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
     return {"blind": blind, "tables": tables}
 
@@ -162,13 +180,45 @@ def _measure(
         state = read_state(run)
         epochs = recipe_config(experiment.change(plan.config), state.recipe).epochs
         return (state.seconds / 60, epochs), {"run": str(run), "steps": state.step}
+    result = _result(plan, number, name, run, validation, bar)
     if number in CLOSED_LOOP:
-        result = closed_loop_result(
+        return _driven(number, result), result
+    origin = {key: value for key, value in result.items() if key != "by_drive"}
+    return (result["l2"][3], result["collision"][3]), origin
+
+
+def _compared(
+    plan: Plan, number: int, runs: dict[tuple[str, int], Path], validation: Any, bar: Bar
+) -> list[dict[str, Any]]:
+    """Who does better than whom, and how sure that is."""
+    found = []
+    for figure, ours, others in COMPARED.get(number, ()):
+        names = [name for name in table_names(number, plan.config) if name.split(" by ")[0] == ours]
+        results = [
+            [_result(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
+            for name in (names[0], others)
+        ]
+        if number in CLOSED_LOOP:
+            scores = [np.mean([result["by_route"] for result in each], axis=0) for each in results]
+            interval = difference_over_routes(*scores)
+        else:
+            one, other = (
+                DriveSums.over_seeds([DriveSums.from_dict(result["by_drive"]) for result in each])
+                for each in results
+            )
+            interval = ratio_over_drives(one, other, "l2" if figure == "L2" else "collision")
+        found.append({"figure": figure, "ours": ours, "others": others, **asdict(interval)})
+    return found
+
+
+def _result(plan: Plan, number: int, name: str, run: Path, validation: Any, bar: Bar) -> dict[str, Any]:
+    """What was measured of a run, which is kept: asking again costs nothing."""
+    experiment = EXPERIMENTS[name]
+    if number in CLOSED_LOOP:
+        return closed_loop_result(
             experiment, run, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
         )  # fmt: skip
-        return _driven(number, result), result
-    result = open_loop_result(experiment, run, validation, plan.config.data.validation, bar)
-    return (result["l2"][3], result["collision"][3]), result
+    return open_loop_result(experiment, run, validation, plan.config.data.validation, bar)
 
 
 def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> list[dict[str, Any]]:

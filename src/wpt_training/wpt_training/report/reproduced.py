@@ -11,14 +11,29 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from wpt_training.evaluation.comparison import COVERED
 from wpt_training.evaluation.reproduce import TITLES, columns
 from wpt_training.evaluation.tables import write_json
+
+# Table, column and the names of who is compared with whom; how; what was published.
+_RATIOS = (
+    (9, 0, "teacher", "student", "latency", 4.9),
+    (9, 0, "student", "baseline", "latency", 1.0),
+    (8, 1, "student", "baseline", "epochs", 0.5),
+)
+_PUBLISHED = {
+    ("collision", "student", "baseline"): 0.23, ("L2", "student", "baseline"): 0.75,
+    ("collision", "teacher", "baseline-t"): 0.15, ("L2", "teacher", "baseline-t"): 0.85,
+    ("driving score", "student", "baseline"): 7.4, ("driving score", "teacher", "baseline"): 14.0,
+}  # fmt: skip
 
 _BY_CHOICE = (
     "Here rewards act where the teacher chooses, and where they are distilled; its planner does not learn "
     "from them. So each row is the same trained teacher, choosing in another way."
 )
 NOTES = {
+    1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
+    "model's perception, as the student does.",
     3: _BY_CHOICE, 4: _BY_CHOICE,
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
     "have beyond it is the effect of the distilled queries and rewards.",
@@ -48,6 +63,7 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         f"Planners that see nothing, and the expert, on the same {content['blind'][0]['samples']} samples: "
         f"{blind}.",
         "",
+        *_comparisons(content["tables"]),
     ]
     for number, table in content["tables"].items():
         lines += _table(int(number), table)
@@ -57,6 +73,32 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
     path = folder / "reproduce.md"
     path.write_text("\n".join(lines))
     return path
+
+
+def _comparisons(tables: dict[str, Any]) -> list[str]:
+    """The figures by which the whole is judged."""
+    rows = []
+    for number in ("1", "2"):
+        for pair in tables.get(number, {}).get("compared", ()):
+            published = _PUBLISHED.get((pair["figure"], pair["ours"], pair["others"]))
+            sign, way = ("+", "−") if number == "2" else ("", "/")
+            here, low, high = (f"{pair[key]:{sign}.2f}" for key in ("value", "low", "high"))
+            given = "–" if published is None else f"{published:{sign}g}"
+            name = f"{pair['figure']}, {pair['ours']} {way} {pair['others']}"
+            rows.append(_line([name, given, here, f"{low} … {high}"]))
+    for table, column, ours, others, figure, expected in _RATIOS:
+        means = {row["name"]: row["mean"][column] for row in tables.get(str(table), {}).get("rows", ())}
+        if ours in means and others in means:
+            ratio = f"{means[ours] / means[others]:.2f}"
+            rows.append(_line([f"{figure}, {ours} / {others}", f"{expected:g}", ratio, "–"]))
+    if not rows:
+        return []
+    return [
+        "## Who does better", "",
+        f"The last column: between what a figure lies in {COVERED:.0%} of the cases when the drives, or "
+        "routes, are drawn anew (both policies on the same ones; seeds together).", "",
+        _line(["", "published", "here", f"{COVERED:.0%} of draws"]), _line(["---"] * 4), *rows, "",
+    ]  # fmt: skip
 
 
 def _earlier(path: Path) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""The page of reproduced tables, from figures made up here."""
+
+from wpt_training.report.reproduced import write_report
+
+BLIND = [{"experiment": "expert", "samples": 7, "l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4}]
+MADE_BY = {"command": "c", "train": "t", "measured_on": "m", "machine": "x", "git_revision": "g"}
+
+
+def table(rows: dict[str, float], compared: list[dict] | None = None) -> dict:
+    listed = [
+        {
+            "name": name, "mean": [value, value], "spread": [0.0, 0.0], "values": [[value, value]],
+            "published": [], "made_by": [{"l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4}],
+        }
+        for name, value in rows.items()
+    ]  # fmt: skip
+    return {"made_by": MADE_BY, "rows": listed, "compared": compared or []}
+
+
+def pair(figure: str, ours: str, value: float) -> dict:
+    return {"figure": figure, "ours": ours, "others": "baseline", "value": value, "low": -1.0, "high": 2.0}
+
+
+def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
+    tables = {
+        "1": table({"student": 0.6}, [pair("collision", "student", 0.456)]),
+        "2": table({"student": 60.0}, [pair("driving score", "teacher", 3.21)]),
+        "9": table({"teacher": 150.0, "student": 30.0, "baseline": 30.0}),
+    }
+    page = write_report({"blind": BLIND, "tables": tables}, tmp_path).read_text()
+    assert page.index("## Who does better") < page.index("## Table 1")
+    assert "| collision, student / baseline | 0.23 | 0.46 | -1.00 … 2.00 |" in page
+    assert "| driving score, teacher − baseline | +14 | +3.21 | -1.00 … +2.00 |" in page
+    # 150 ms / 30 ms.
+    assert "| latency, teacher / student | 4.9 | 5.00 | – |" in page
+
+
+def test_tables_that_are_not_made_again_stay(tmp_path):
+    write_report({"blind": BLIND, "tables": {"1": table({"student": 0.6})}}, tmp_path)
+    page = write_report({"blind": BLIND, "tables": {"9": table({"student": 30.0})}}, tmp_path).read_text()
+    assert "## Table 1" in page
+    assert "## Table 9" in page
