@@ -14,6 +14,7 @@ from wpt_training.rewards import (
     ego_progress,
     headings,
     imitation_target,
+    intrusion,
     no_collision,
     simulation_rewards,
     time_to_collision,
@@ -162,3 +163,46 @@ def test_a_reward_that_is_left_out_changes_nothing():
     low, high = torch.tensor([0.1, 0.8, 0.4, 0.1, 0.1]), torch.tensor([0.9, 0.8, 0.4, 0.9, 0.9])
     zero = torch.zeros(())
     assert final_reward(config, zero, low) == final_reward(config, zero, high)
+
+
+CAR_AHEAD = (20.0, 0.0, 4.5, 2.0, 0.0)  # x, y, length, width, yaw: its rear 17.75 m ahead
+
+
+def others(*boxes: tuple[float, ...]) -> torch.Tensor:
+    """(1, 6, A, 5): the same at every step."""
+    return torch.tensor(boxes, dtype=torch.float32).expand(1, 6, -1, -1)
+
+
+def test_intrusion_is_how_far_back_the_ego_would_have_to_be():
+    # At 2.5 s base_link is at 15 m, the foremost disc's middle 1.44 + (4.084 - 1.85)/2 = 2.557 m further: its
+    # rim at 17.557 + 0.925 = 18.482 m is 0.732 m behind the car's rear. At 2 s it is 2.27 m before it.
+    found = intrusion(straight(6.0)[None, None], others(CAR_AHEAD), margin=0.0)[0, 0]
+    assert found[:4].tolist() == [0.0] * 4
+    assert found[4].item() == pytest.approx(0.732, abs=1e-3)
+    # At 3 s it is 3 m further.
+    assert found[5].item() == pytest.approx(3.732, abs=1e-3)
+    # With room to keep it is deeper by that.
+    wider = intrusion(straight(6.0)[None, None], others(CAR_AHEAD), margin=0.5)[0, 0]
+    assert wider[4].item() == pytest.approx(1.232, abs=1e-3)
+
+
+def test_who_scrapes_along_somebody_is_out_of_it_sideways():
+    # Its middle 1.8 m aside: 1 + 0.925 - 1.8 = 0.125 m deep, and sideways counts threefold.
+    beside = (18.0, 1.8, 4.5, 2.0, 0.0)
+    assert intrusion(straight(6.0)[None, None], others(beside), 0.0)[0, 0, 5].item() == pytest.approx(0.375)
+
+
+def test_intrusion_knows_which_way_a_box_is_turned():
+    # Across our way and 3 m aside: 2.25 m long ways reach to 0.75 m from the middle line, 1 m across do not.
+    turned, along = (20.0, 3.0, 4.5, 2.0, torch.pi / 2), (20.0, 3.0, 4.5, 2.0, 0.0)
+    plan = straight(6.0)[None, None]
+    assert intrusion(plan, others(turned), 0.0).amax() > 0.1
+    assert intrusion(plan, others(along), 0.0).amax() == 0.0
+
+
+def test_who_brakes_descends_out_of_an_intrusion():
+    plan = straight(6.0)[None, None].requires_grad_()
+    intrusion(plan, others(CAR_AHEAD), 0.0).sum().backward()
+    # Less x is less deep, by as much; only the steps that touch the car are moved.
+    assert plan.grad[0, 0, 4:].tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert plan.grad[0, 0, :4].abs().max() == 0.0

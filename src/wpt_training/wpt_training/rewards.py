@@ -16,6 +16,7 @@ from wpt_planner.policy_bundle import BevGrid
 
 EGO_LENGTH, EGO_WIDTH = 4.084, 1.85  # m, as in the open-loop metric
 EGO_MIDDLE_AHEAD = 1.44  # m from base_link: 0.94 to the LiDAR, 0.5 to the metric's box
+SIDEWAYS = 3.0  # what a metre aside counts in an intrusion, where one back counts one
 STANDING = 0.1  # m a step, below which a heading means nothing
 # Limits of Eq. 23: m/s², m/s³.
 LONGITUDINAL, LATERAL, JERK, LONGITUDINAL_JERK = (-4.05, 2.40), 4.89, 8.37, 4.13
@@ -141,6 +142,51 @@ def comfort(trajectories: Tensor, speed: Tensor) -> Tensor:
         & (longitudinal_jerk <= LONGITUDINAL_JERK).all(-1)
     )
     return holds.to(trajectories.dtype)
+
+
+def intrusion(trajectories: Tensor, others: Tensor, margin: float) -> Tensor:
+    """NC (Eq. 17) as something to descend: how far back (m), or a third of it aside, the ego would have to be
+    at each step so as to keep `margin` m from everybody. trajectories (B, M, 6, 2), others (B, 6, A, 5) as
+    `x, y, length, width, yaw` in base_link -> (B, M, 6).
+
+    The ego is three discs along its box; its headings are taken as they are, and sideways counts threefold,
+    so that who drives into somebody ahead learns to brake.
+    """
+    heading = headings(trajectories).detach()
+    centers = _box_points(trajectories, _discs(trajectories), heading)
+    from_box = centers[:, :, :, :, None] - others[:, None, :, None, :, :2]  # (B, M, 6, discs, A, 2)
+    yaw = others[:, None, :, None, :, 4]
+    at = _turned(from_box, -yaw)
+    half = others[:, None, :, None, :, 2:4] / 2 + EGO_WIDTH / 2 + margin
+    ahead = heading[..., None, None] - yaw
+    ways_out = [
+        cost * _way_out(at, half, ahead + turn)
+        for cost, turn in ((1.0, torch.pi), (SIDEWAYS, torch.pi / 2), (SIDEWAYS, -torch.pi / 2))
+    ]
+    inside = (at.abs() < half).all(-1)
+    depth = torch.stack(ways_out).amin(0)
+    return torch.where(inside, depth, torch.zeros_like(depth)).flatten(3).amax(-1)
+
+
+def _way_out(at: Tensor, half: Tensor, direction: Tensor) -> Tensor:
+    """How far (m) from `at` (…, 2) in a box of `half` sizes to its edge in a direction (…): (…)."""
+    unit = torch.stack([torch.cos(direction), torch.sin(direction)], dim=-1)
+    # Never 0, so that who runs along an edge meets it very late.
+    unit = torch.where(unit.abs() < 1e-3, torch.full_like(unit, 1e-3), unit)
+    return ((unit.sign() * half - at) / unit).amin(-1)
+
+
+def _turned(points: Tensor, angle: Tensor) -> Tensor:
+    """Points (…, 2), turned by angles (…)."""
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    x, y = points.unbind(-1)
+    return torch.stack([cosine * x - sine * y, sine * x + cosine * y], dim=-1)
+
+
+def _discs(like: Tensor) -> Tensor:
+    """Their middles (3, 2) in the ego's box."""
+    reach = (EGO_LENGTH - EGO_WIDTH) / 2
+    return like.new_tensor([[-reach, 0.0], [0.0, 0.0], [reach, 0.0]])
 
 
 def _box_points(trajectories: Tensor, points: Tensor, heading: Tensor | None = None) -> Tensor:

@@ -106,6 +106,13 @@ class RewardConfig(_Strict):
     weights: tuple[float, float, float, float] = (0.1, 0.5, 0.5, 1.0)
     ttc_extension: float = Field(5.0, description="m, Eq. 21; the paper's number is lost")
     hidden: int = 128
+    teaches: float = Field(
+        0.0,
+        ge=0,
+        description="loss a metre that a plan is in somebody's box, or nearer than `clearance`: rewards that "
+        "teach the teacher's first candidate, and the student where they are distilled",
+    )
+    clearance: float = Field(0.5, ge=0, description="m")
 
 
 class TeacherConfig(_Strict):

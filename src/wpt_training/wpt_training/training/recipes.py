@@ -36,7 +36,7 @@ from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import Task, make_fabric, mixed_precision, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.student import Distillation, StudentTask
-from wpt_training.training.teacher import TeacherTask, anchors_of
+from wpt_training.training.teacher import TeacherTask, anchors_of, taught_by
 from wpt_training.training.world_model import WorldModelTask
 
 RECIPES = ("world", "baseline-t", "teacher", "baseline", "student")
@@ -236,7 +236,8 @@ def _distillation(
                 taught_lessons(teacher, about, cache, data, runs.teacher, device, share, mixed, progress)
         fabric.barrier()
         lessons = taught_lessons(teacher, about, cache, data, runs.teacher, device)
-    return Distillation(teacher, cache, data, config.distillation, lessons)
+    others = taught_by(config.teacher, data)
+    return Distillation(teacher, cache, data, config.distillation, lessons, others)
 
 
 def _cache(world: WorldModel, data: ClipData, fabric: Fabric, bar: Bar | None) -> BevCache:

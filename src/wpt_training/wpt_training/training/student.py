@@ -17,19 +17,21 @@ from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import encode_clips
 from wpt_training.training.lessons import Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
-from wpt_training.training.teacher import remembered, teacher_loss, teacher_plans
+from wpt_training.training.road_users import RoadUsers
+from wpt_training.training.teacher import avoidance_loss, remembered, teacher_loss, teacher_plans
 
 
 @dataclass(frozen=True)
 class Distillation:
     """What a student learns from; `cache` holds the teacher's BEVs of the `data`, `lessons` what it says
-    about them if it is frozen."""
+    about them if it is frozen, `others` whom the teacher has learned to avoid."""
 
     teacher: Teacher
     cache: BevCache
     data: ClipData
     config: DistillationConfig
     lessons: Lessons | None = None
+    others: RoadUsers | None = None
 
 
 class StudentTask(Task):
@@ -73,14 +75,21 @@ class StudentTask(Task):
 
     def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
         teacher, config = given.teacher, given.config
+        parts, queue = {}, None
+        if config.reward and config.simulation and given.others is not None:
+            # The one reward that needs nobody to be asked: on every sample.
+            parts["avoidance"] = avoidance_loss(
+                teacher.config, student.trajectory[:, None], clips, given.others
+            )  # fmt: skip
         taught = is_taught(clips.number, config.share)
         if not (config.asks and bool(taught.any())):
-            return {}
+            return parts
         clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
-        parts, queue = {}, None
         if config.teacher == "beside":
             output, queue = teacher_plans(teacher, given.cache, clips)
-            parts["teacher"] = teacher_loss(teacher, output, queue, clips, self.losses, given.data).total
+            parts["teacher"] = teacher_loss(
+                teacher, output, queue, clips, self.losses, given.data, None, given.others
+            ).total  # fmt: skip
             lesson = lesson_of(output)
         else:
             assert given.lessons is not None

@@ -17,11 +17,12 @@ from wpt_training.models.config import LossConfig, TeacherConfig
 from wpt_training.models.planner import ego_status, straight_on
 from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.models.teacher import Teacher, TeacherOutput
-from wpt_training.rewards import imitation_target, simulation_rewards
+from wpt_training.rewards import imitation_target, intrusion, simulation_rewards
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import remember_clips
 from wpt_training.training.loop import StepLoss, Task
+from wpt_training.training.road_users import RoadUsers
 
 DECOYS = 2  # trajectories a candidate that nobody proposed, so that the reward model knows bad ones too
 
@@ -35,13 +36,16 @@ class TeacherTask(Task):
         super().__init__()
         self.trained, self.losses = teacher, losses
         self.cache, self.data = cache, data
+        self.others = taught_by(teacher.config, data)
 
     def forward(self, clips: Clips) -> StepLoss:
         count = max(1, round(len(clips) * self.trained.config.ahead))
         ahead, rest = clips.rows(slice(count)), clips.rows(slice(count, None))
         followed = followed_candidates(self.trained.config, ahead)
         output, queue = teacher_plans(self.trained, self.cache, ahead, followed)
-        loss = teacher_loss(self.trained, output, queue, ahead, self.losses, self.data, followed)
+        loss = teacher_loss(
+            self.trained, output, queue, ahead, self.losses, self.data, followed, self.others
+        )  # fmt: skip
         if not len(rest):
             return loss
         # Each sample counts alike: the few that look ahead must not shake what all of them teach.
@@ -58,7 +62,25 @@ class TeacherTask(Task):
         expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
         _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
         plan, score = candidate_losses(self.trained, ways, ranks, motion, expert, valid, self.losses)
-        return plan + score
+        return plan + score + avoidance_loss(self.trained.config, ways[:, :1], clips, self.others)
+
+
+def taught_by(config: TeacherConfig, data: ClipData) -> RoadUsers | None:
+    """Those whom plans learn to avoid, if rewards teach them."""
+    return RoadUsers(data.packed) if config.reward.teaches and "nc" in config.reward.simulation else None
+
+
+def avoidance_loss(config: TeacherConfig, ways: Tensor, clips: Clips, others: RoadUsers | None) -> Tensor:
+    """Softened NC of ways (B, M, 6, 2): how much deeper (m) they are in others than the driver came himself,
+    weighted; 0 without `others`."""
+    if others is None:
+        return ways.new_zeros(())
+    boxes = others.at(clips.number, ways.device)
+    expert, valid = clips.future[:, -1:], clips.future_valid[:, -1:]
+    deeper = intrusion(ways, boxes, config.reward.clearance) - intrusion(
+        expert, boxes, config.reward.clearance
+    )  # fmt: skip
+    return config.reward.teaches * (deeper.clamp(min=0.0) * valid).mean()
 
 
 def followed_candidates(config: TeacherConfig, clips: Clips) -> Tensor | None:
@@ -97,15 +119,19 @@ def teacher_loss(
     weights: LossConfig,
     data: ClipData,
     followed: Tensor | None = None,
+    others: RoadUsers | None = None,
 ) -> StepLoss:
     """All of the teacher's losses on the last samples of `clips`, which are of `data`; `output` holds the
-    candidates `followed`."""
+    candidates `followed`, `others` are to be avoided."""
     expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
     motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
     given = (motion, expert, valid, weights, followed)
     before = candidate_losses(teacher, output.proposals, output.ranks, *given)
     after = candidate_losses(teacher, output.trajectories, output.scores, *given)
     parts = {"plan": before[0] + after[0], "score": before[1] + after[1]}
+    if others is not None:
+        first = torch.cat([output.proposals[:, :1], output.trajectories[:, :1]], dim=1)
+        parts["avoidance"] = 2 * avoidance_loss(teacher.config, first, clips, others)
     if teacher.reward is not None:
         parts |= _reward_losses(teacher, output, queue, clips, weights, data)
     parts["distance"] = plan_loss(chosen(output), expert, valid).detach()
