@@ -38,9 +38,10 @@ from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import learning_rate_factor, make_fabric, train
 from wpt_training.training.packing import prepare_store
 from wpt_training.training.recipes import Runs, described, run_recipe, was_made_by
+from wpt_training.training.road_users import RoadUsers
 from wpt_training.training.store import open_store, pack_drive, packed_names, read_packed
 from wpt_training.training.student import StudentTask
-from wpt_training.training.teacher import teacher_plans
+from wpt_training.training.teacher import avoidance_loss, taught_by, teacher_plans
 from wpt_training.training.world_model import WorldModelTask
 
 from conftest import HEIGHT, SMALL, WIDTH, rig
@@ -320,6 +321,33 @@ def test_some_last_samples_have_no_past(data):
     dropped = next(batches(data, 4, 0, 0, 1, memory_drop=1.0))
     assert (dropped.bev_valid[:, -1] == 0).all()
     assert (next(batches(data, 4, 0, 0, 1)).bev_valid[:, -1] == 1).all()
+
+
+def test_plans_learn_to_avoid_those_who_are_there(data, store):
+    others = RoadUsers(data.packed)
+    clips = data[0]
+    drive, sample = data.place(int(clips.number))
+    packed, _ = read_packed(store, data.names[drive])
+    boxes = others.at(clips.number, torch.device("cpu"))
+    for step, truth in enumerate(packed.truth(sample).boxes):
+        found = boxes[0, step][boxes[0, step, :, 0] < 1e3]
+        wanted = np.column_stack([truth.centers[:, :2], truth.sizes[:, :2], truth.yaws])
+        np.testing.assert_allclose(sorted(found.tolist()), sorted(wanted.tolist()), atol=1e-5)
+    config = TeacherConfig(reward=RewardConfig(teaches=10.0, clearance=0.0))
+    car = boxes[0, :, 0, :2]
+    into = (car - torch.tensor([1.44, 0.0]))[None, None]  # its middle in the car's, at every step
+    assert avoidance_loss(config, into, clips, others) > 10.0
+    assert avoidance_loss(config, clips.future[:, -1:], clips, others) == 0.0
+    assert avoidance_loss(config, into, clips, None) == 0.0
+
+
+def test_only_a_reward_that_teaches_makes_plans_avoid_anybody(data):
+    for reward, expected in (
+        (RewardConfig(teaches=1.0), True),
+        (RewardConfig(teaches=0.0), False),
+        (RewardConfig(teaches=1.0, simulation=["dac"]), False),
+    ):
+        assert (taught_by(TeacherConfig(reward=reward), data) is not None) == expected
 
 
 def test_lessons_are_what_the_teacher_says(data, tmp_path):

@@ -28,13 +28,14 @@ _PUBLISHED = {
 }  # fmt: skip
 
 _BY_CHOICE = (
-    "Here rewards act where the teacher chooses, and where they are distilled; its planner does not learn "
-    "from them. So each row is the same trained teacher, choosing in another way."
+    "Of the rewards NC alone teaches the teacher's planner here; the others act where the teacher chooses, and "
+    "where they are distilled. So each row is the same trained teacher, choosing in another way"
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
     "model's perception, as the student does.",
-    3: _BY_CHOICE, 4: _BY_CHOICE,
+    3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
+    4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
     "have beyond it is the effect of the distilled queries and rewards.",
 }  # fmt: skip
