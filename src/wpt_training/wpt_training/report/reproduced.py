@@ -28,8 +28,8 @@ _PUBLISHED = {
 }  # fmt: skip
 
 _BY_CHOICE = (
-    "Of the rewards NC alone teaches the teacher's planner here; the others act where the teacher chooses, and "
-    "where they are distilled. So each row is the same trained teacher, choosing in another way"
+    "Of the rewards NC alone teaches the teacher's planner here; the others act where the teacher chooses, "
+    "and where they are distilled. So each row is the same trained teacher, choosing in another way"
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
