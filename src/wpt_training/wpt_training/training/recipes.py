@@ -1,7 +1,7 @@
 """The recipes by name, and what each needs of the others:
 
-world ──> baseline-t            baseline
-      └─> teacher ──> student
+world ──> teacher ──> student
+      └─> baseline-t            baseline
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from wpt_training.training.student import Distillation, StudentTask
 from wpt_training.training.teacher import TeacherTask, anchors_of, taught_by
 from wpt_training.training.world_model import WorldModelTask
 
-RECIPES = ("world", "baseline-t", "teacher", "baseline", "student")
+# In the order of `all`: first what the student needs, then what it is compared with.
+RECIPES = ("world", "teacher", "student", "baseline-t", "baseline")
 _SECTIONS = {
     "world": ("student", "world", "losses", "world_recipe"),
     "baseline-t": ("student", "world", "teacher", "losses", "teacher_recipe"),
