@@ -33,7 +33,7 @@ _BY_CHOICE = (
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
-    "model's perception, as the student does.",
+    "model's perception as it is, and so does the teacher; the student begins with that, and learns on.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
