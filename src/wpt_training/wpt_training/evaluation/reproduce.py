@@ -105,13 +105,7 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
         for seed in plan.seeds
         for name in names
     }
-    tables = {
-        str(number): {
-            "made_by": _made_by(plan, number), "rows": _rows(plan, number, runs, validation, bar),
-            "compared": _compared(plan, number, runs, validation, bar),
-        }
-        for number in plan.tables
-    }  # fmt: skip
+    tables = {str(number): _table(plan, number, runs, validation, bar) for number in plan.tables}
     blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
     return {"blind": blind, "tables": tables}
 
@@ -158,67 +152,73 @@ def _driven(number: int, result: dict[str, Any]) -> tuple[float, ...]:
     return (result["mean_ability"],)
 
 
-def _rows(
+def _table(
     plan: Plan, number: int, runs: dict[tuple[str, int], Path], validation: Any, bar: Bar
-) -> list[dict[str, Any]]:
-    if number == 9:
-        return _latency_rows(plan, runs, bar)
-    rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
-    for name in table_names(number, plan.config):
-        results = [_measure(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
-        values = np.array([values for values, _ in results])
-        row = _row(number, name, values)
-        rows.append({**row, "made_by": [origin for _, origin in results]})
-    return rows
-
-
-def _measure(
-    plan: Plan, number: int, name: str, run: Path, validation: Any, bar: Bar
-) -> tuple[tuple[float, ...], Any]:
-    experiment = EXPERIMENTS[name]
+) -> dict[str, Any]:
+    made_by = _made_by(plan, number)
     if number == 8:
-        state = read_state(run)
-        epochs = recipe_config(experiment.change(plan.config), state.recipe).epochs
-        return (state.seconds / 60, epochs), {"run": str(run), "steps": state.step}
-    result = _result(plan, number, name, run, validation, bar)
-    if number in CLOSED_LOOP:
-        return _driven(number, result), result
-    origin = {key: value for key, value in result.items() if key != "by_drive"}
-    return (result["l2"][3], result["collision"][3]), origin
-
-
-def _compared(
-    plan: Plan, number: int, runs: dict[tuple[str, int], Path], validation: Any, bar: Bar
-) -> list[dict[str, Any]]:
-    """Who does better than whom, and how sure that is."""
-    found = []
-    for figure, ours, others in COMPARED.get(number, ()):
-        names = [name for name in table_names(number, plan.config) if name.split(" by ")[0] == ours]
-        results = [
-            [_result(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
-            for name in (names[0], others)
-        ]
-        if number in CLOSED_LOOP:
-            scores = [np.mean([result["by_route"] for result in each], axis=0) for each in results]
-            interval = difference_over_routes(*scores)
-        else:
-            one, other = (
-                DriveSums.over_seeds([DriveSums.from_dict(result["by_drive"]) for result in each])
-                for each in results
-            )
-            interval = ratio_over_drives(one, other, "l2" if figure == "L2" else "collision")
-        found.append({"figure": figure, "ours": ours, "others": others, **asdict(interval)})
-    return found
+        return {"made_by": made_by, "rows": _cost_rows(plan, runs)}
+    if number == 9:
+        return {"made_by": made_by, "rows": _latency_rows(plan, runs, bar)}
+    results = {
+        name: [_result(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
+        for name in table_names(number, plan.config)
+    }
+    rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
+    for name, measured in results.items():
+        values = np.array([_figures(number, result) for result in measured])
+        # The sums behind a comparison stay with the run: they are long.
+        origins = [{key: value for key, value in result.items() if key != "by_drive"} for result in measured]
+        rows.append({**_row(number, name, values), "made_by": origins})
+    return {"made_by": made_by, "rows": rows, "compared": _compared(number, results)}
 
 
 def _result(plan: Plan, number: int, name: str, run: Path, validation: Any, bar: Bar) -> dict[str, Any]:
-    """What was measured of a run, which is kept: asking again costs nothing."""
     experiment = EXPERIMENTS[name]
     if number in CLOSED_LOOP:
         return closed_loop_result(
             experiment, run, plan.routes, plan.plan_every, plan.out / "routes", plan.workers, plan.ray, bar
         )  # fmt: skip
     return open_loop_result(experiment, run, validation, plan.config.data.validation, bar)
+
+
+def _figures(number: int, result: dict[str, Any]) -> tuple[float, ...]:
+    """A result's columns in a table."""
+    if number in CLOSED_LOOP:
+        return _driven(number, result)
+    return result["l2"][3], result["collision"][3]
+
+
+def _compared(number: int, results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Who does better than whom, and how sure that is."""
+    found = []
+    for figure, ours, others in COMPARED.get(number, ()):
+        pair = (results[ours if ours in results else f"{ours} by score"], results[others])
+        if number in CLOSED_LOOP:
+            scores = [np.mean([result["by_route"] for result in each], axis=0) for each in pair]
+            interval = difference_over_routes(*scores)
+        else:
+            one, other = (
+                DriveSums.over_seeds([DriveSums.from_dict(result["by_drive"]) for result in each])
+                for each in pair
+            )
+            interval = ratio_over_drives(one, other, "l2" if figure == "L2" else "collision")
+        found.append({"figure": figure, "ours": ours, "others": others, **asdict(interval)})
+    return found
+
+
+def _cost_rows(plan: Plan, runs: dict[tuple[str, int], Path]) -> list[dict[str, Any]]:
+    rows = []
+    for name in table_names(8, plan.config):
+        states = [read_state(runs[name, seed]) for seed in plan.seeds]
+        changed = EXPERIMENTS[name].change(plan.config)
+        values = [(state.seconds / 60, recipe_config(changed, state.recipe).epochs) for state in states]
+        origins = [
+            {"run": str(runs[name, seed]), "steps": state.step}
+            for seed, state in zip(plan.seeds, states, strict=True)
+        ]
+        rows.append({**_row(8, name, np.array(values)), "made_by": origins})
+    return rows
 
 
 def _latency_rows(plan: Plan, runs: dict[tuple[str, int], Path], bar: Bar) -> list[dict[str, Any]]:
