@@ -22,6 +22,7 @@ from wpt_training.evaluation.comparison import DriveSums
 Convention = Literal["uniad", "stp3"]
 CONVENTIONS: tuple[Convention, ...] = ("uniad", "stp3")
 HORIZONS = (1, 2, 3)  # s
+_HORIZON_STEPS = [int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) for horizon in HORIZONS]
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,12 @@ class OpenLoopScores:
 
     def by_drive(self) -> DriveSums:
         """The sums behind `row("uniad")`, drive by drive."""
-        steps = [int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) for horizon in HORIZONS]
         which = np.array(self.drives, dtype=int)
-        valid = np.array(self.valid, dtype=bool).reshape(-1, PLAN_STEPS)[:, steps]
+        valid = np.array(self.valid, dtype=bool).reshape(-1, PLAN_STEPS)[:, _HORIZON_STEPS]
 
         def summed(values: NDArray[Any]) -> Array:
             sums = np.zeros((which.max(initial=-1) + 1, len(HORIZONS)))
-            np.add.at(sums, which, values.reshape(-1, PLAN_STEPS)[:, steps] * valid)
+            np.add.at(sums, which, values.reshape(-1, PLAN_STEPS)[:, _HORIZON_STEPS] * valid)
             return sums
 
         return DriveSums(
@@ -132,15 +132,14 @@ def _over_horizons(
     """
     values = values.reshape(-1, PLAN_STEPS).astype(np.float64)
     result = []
-    for horizon in HORIZONS:
-        last = int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) + 1
+    for step in _HORIZON_STEPS:
         if convention == "uniad":
-            used = counted[:, last - 1]
-            per_sample = values[used, last - 1]
+            used = counted[:, step]
+            per_sample = values[used, step]
         else:
-            weights = counted[:, :last]
+            weights = counted[:, : step + 1]
             used = weights.any(axis=1)
-            sums = (values[:, :last] * weights).sum(axis=1)[used]
+            sums = (values[:, : step + 1] * weights).sum(axis=1)[used]
             per_sample = sums / weights.sum(axis=1)[used]
         result.append(scale * float(per_sample.mean()) if len(per_sample) else float("nan"))
     one, two, three = result
