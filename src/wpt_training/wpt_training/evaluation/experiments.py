@@ -64,8 +64,8 @@ def _distillation(**values: Any) -> Change:
 
 
 def _on_world(config: TrainingConfig) -> TrainingConfig:
-    """The baseline on the world model's perception as it is, for twice as long: an epoch costs a hundredth.
-    What that perception is worth without any teacher."""
+    """The baseline on the world model's perception as it is, for twice as long: an epoch costs little
+    (table 8). What that perception is worth without any teacher."""
     values = {"perception": "frozen", "epochs": 2 * config.baseline_recipe.epochs}
     recipe = config.baseline_recipe.model_copy(update=values)
     return config.model_copy(update={"baseline_recipe": recipe})
