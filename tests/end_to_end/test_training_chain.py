@@ -37,6 +37,12 @@ def test_losses_fall_in_every_recipe(trained):
         assert min(values[-3:]) < 0.8 * values[0], recipe
 
 
+def test_rewards_teach_teacher_and_student_and_nobody_else(trained):
+    for recipe, taught in (("teacher", True), ("student", True), ("baseline-t", False), ("baseline", False)):
+        lines = (trained / "train" / recipe / "log.jsonl").read_text().splitlines()
+        assert all(("avoidance" in json.loads(line)) == taught for line in lines), recipe
+
+
 def test_the_student_beats_constant_velocity_on_routes_it_has_not_seen(trained):
     figures = trained / "open_loop.json"
     said = cli(

@@ -130,6 +130,7 @@ def teacher_loss(
     after = candidate_losses(teacher, output.trajectories, output.scores, *given)
     parts = {"plan": before[0] + after[0], "score": before[1] + after[1]}
     if others is not None:
+        # Before and after looking ahead, as the plan's own loss.
         first = torch.cat([output.proposals[:, :1], output.trajectories[:, :1]], dim=1)
         parts["avoidance"] = 2 * avoidance_loss(teacher.config, first, clips, others)
     if teacher.reward is not None:
