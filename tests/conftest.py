@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,20 @@ from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, MapGeometry, StoredImage
 from wpt_training.export import export_bundle
-from wpt_training.models.config import BackboneConfig, StudentConfig
+from wpt_training.models.config import (
+    BackboneConfig,
+    DataConfig,
+    LossConfig,
+    RecipeConfig,
+    RewardConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+    WorldModelConfig,
+)
 from wpt_training.models.student import Student
+from wpt_training.training.clips import ClipData
+from wpt_training.training.store import open_store, pack_drive, packed_names
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYFRAME = ROOT.parent / "shared" / "data" / "nuscenes_keyframe"
@@ -33,6 +46,38 @@ SMALL = StudentConfig(
     image_width=64,
     backbone=BackboneConfig(embedding_size=8, hidden_sizes=[8, 8, 16], depths=[1, 1, 1]),
     bev=BevGrid(cells_x=8, cells_y=8, channels=16, resolution=8.0, x_min=-16.0, y_min=-32.0),
+)
+
+
+QUICK = RecipeConfig(
+    epochs=1,
+    batch=2,
+    learning_rate=1e-3,
+    warm_up=2,
+    camera_drop=0.0,
+    checkpoint_seconds=0.0,
+    precision="32-true",
+)
+CONFIG = TrainingConfig(
+    data=DataConfig(train="unused", image_height=HEIGHT, image_width=WIDTH, clip=2, workers=0),
+    student=SMALL,
+    world=WorldModelConfig(
+        queue=2,
+        channels=16,
+        layers=1,
+        heads=2,
+        feed_forward=16,
+        head_channels=8,
+        upsample=2,
+        cells_z=2,
+        pretext=True,
+    ),
+    teacher=TeacherConfig(candidates=3, reward=RewardConfig(hidden=16)),
+    losses=LossConfig(future_frames=2),
+    world_recipe=QUICK,
+    teacher_recipe=QUICK,
+    baseline_recipe=QUICK,
+    student_recipe=QUICK,
 )
 
 
@@ -120,3 +165,20 @@ def _boxes(x: float) -> Boxes:
         classes=("vehicle.car", "human.pedestrian.adult"),
         track_ids=("car-1", "person-1"),
     )
+
+
+@pytest.fixture(scope="session")
+def store(small_drive: Drive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small drive, packed twice."""
+    root = tmp_path_factory.mktemp("store")
+    grid = CONFIG.labels()
+    open_store(root, grid, (HEIGHT, WIDTH))
+    for name in ("one", "two"):
+        assert pack_drive(dataclasses.replace(small_drive, name=name), root, grid, (HEIGHT, WIDTH))
+    return root
+
+
+@pytest.fixture(scope="session")
+def data(store: Path) -> ClipData:
+    """Its clips of two samples."""
+    return ClipData(store, packed_names(store), CONFIG.labels(), 2)

@@ -186,10 +186,13 @@ class RecipeConfig(_Strict):
     perception: Literal["fresh", "world", "frozen"] = Field(
         "fresh",
         description="what baseline and student see with: learned anew, learned on from the world model's, "
-        "or the world model's as it is, which makes a run a hundred times cheaper",
+        "or the world model's as it is, which makes a run far cheaper",
     )
     memory_drop: float = Field(
         0.1, description="chance that a clip's last sample has no past, as a drive's first"
+    )
+    slowed: float = Field(
+        0.0, ge=0, le=1, description="chance that a clip counts as if the ego came slower; for planners"
     )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"

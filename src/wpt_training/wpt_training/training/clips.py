@@ -1,12 +1,8 @@
-"""Clips: a few samples of one drive in a row, with the labels of the last one, in batches.
-
-The order of clips is a function of seed and step alone, so that a run that goes on after a kill sees
-what it would have seen.
-"""
+"""Clips: a few samples of one drive in a row, with the labels of the last one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from wpt_planner.geometry import inverse, yaw_of
 from wpt_planner.policy_bundle import EGO_MOTION
@@ -34,6 +30,7 @@ class Clips:
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
     `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
+    `as_driven` (B,): motion and future are as recorded.
     Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
 
@@ -54,6 +51,7 @@ class Clips:
     drivable: Tensor
     labels_valid: Tensor
     number: Tensor
+    as_driven: Tensor
 
     def to(self, device: torch.device) -> Clips:
         return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
@@ -173,6 +171,7 @@ class ClipData(Dataset[Clips]):
             "future_valid": packed.future_valid[chosen],
             "speed": packed.motion[chosen, 0],
             "number": np.int64(self._first_number[drive] + last),
+            "as_driven": np.bool_(True),
         }
         values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
@@ -256,71 +255,3 @@ def _labels(
 def join(clips: list[Clips]) -> Clips:
     """Clips of B = 1 to one batch."""
     return Clips(*(torch.cat([getattr(c, entry.name) for c in clips]) for entry in fields(Clips)))
-
-
-def steps_of(data: ClipData, epochs: float, batch: int) -> int:
-    """Training steps of so many epochs; at least one."""
-    return max(1, round(epochs * len(data.order(0, 0)) / batch))
-
-
-def batches(
-    data: ClipData,
-    batch: int,
-    seed: int,
-    first_step: int,
-    last_step: int,
-    camera_drop: float = 0.0,
-    memory_drop: float = 0.0,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[Clips]:
-    """The batches of steps `first_step` to `last_step` of this process; `batch` counts all processes'.
-
-    With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
-    its samples; with `memory_drop` its last sample has no past.
-    """
-    share = batch // world_size
-    loader = DataLoader(
-        data,
-        batch_sampler=_step_indices(data, batch, seed, first_step, last_step, rank * share, share),
-        collate_fn=join,
-        num_workers=workers,
-        worker_init_fn=_quiet_worker,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-    )
-    for step, clips in enumerate(loader, start=first_step):
-        generator = np.random.default_rng([seed, step, rank])
-        if camera_drop > 0:
-            drop_cameras(clips, camera_drop, generator)
-        if memory_drop > 0:
-            kept = torch.from_numpy(generator.random(len(clips)) >= memory_drop)
-            clips.bev_valid[:, -1] *= kept
-        yield clips
-
-
-def drop_cameras(clips: Clips, chance: float, generator: np.random.Generator) -> None:
-    """Blacks out one camera of some clips, as the node masks one that is dead."""
-    cameras = clips.camera_valid.shape[2]
-    for number in range(len(clips)):
-        if cameras > 1 and generator.random() < chance:
-            dead = int(generator.integers(1, cameras))
-            clips.camera_valid[number, :, dead] = 0.0
-            clips.images[number, :, dead] = 0
-
-
-def _step_indices(
-    data: ClipData, batch: int, seed: int, first: int, last: int, offset: int, share: int
-) -> list[list[int]]:
-    """For every step the indices of this process's clips: epochs' orders one after the other."""
-    indices: list[int] = []
-    epoch = 0
-    while len(indices) < last * batch:
-        indices += data.order(epoch, seed).tolist()
-        epoch += 1
-    return [indices[step * batch + offset : step * batch + offset + share] for step in range(first, last)]
-
-
-def _quiet_worker(_: int) -> None:
-    torch.set_num_threads(1)

@@ -22,6 +22,7 @@ from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher
 from wpt_training.models.world_model import WorldModel
 from wpt_training.randomness import seed_everything
+from wpt_training.training.batches import batches, steps_of
 from wpt_training.training.bev_cache import BevCache, cached_bevs
 from wpt_training.training.checkpoint import (
     RunState,
@@ -31,7 +32,7 @@ from wpt_training.training.checkpoint import (
     read_state,
     weights_digest,
 )
-from wpt_training.training.clips import ClipData, Clips, batches, steps_of
+from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import Task, make_fabric, mixed_precision, train
 from wpt_training.training.packing import prepare_store
@@ -160,7 +161,7 @@ def run_recipe(
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
             data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
-            recipe.memory_drop, config.data.workers, fabric.global_rank, fabric.world_size,
+            recipe.memory_drop, recipe.slowed, config.data.workers, fabric.global_rank, fabric.world_size,
         ):  # fmt: skip
             yield clips.to(fabric.device)
 

@@ -82,6 +82,8 @@ class StudentTask(Task):
                 teacher.config, student.trajectory[:, None], clips, given.others
             )  # fmt: skip
         taught = is_taught(clips.number, config.share)
+        if config.teacher == "frozen":
+            taught = taught & clips.as_driven  # it was asked about the recorded motion
         if not (config.asks and bool(taught.any())):
             return parts
         clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
