@@ -33,19 +33,20 @@ def slow_down(clips: Clips, chance: float, generator: np.random.Generator) -> No
 
 
 def later(future: Tensor, speed: Tensor) -> Tensor:
-    """The same ways (B, 6, 2), begun at `speed` (B,) m/s: picking up by CATCHES_UP, at no place faster than
-    who drove them."""
+    """The same ways (B, 6, 2), begun at `speed` (B,) m/s: picking up by CATCHES_UP, at no place faster and
+    at no time further than who drove them."""
     knots = torch.cat([torch.zeros_like(future[:, :1]), future], dim=1).double()
     pieces = (knots[:, 1:] - knots[:, :-1]).norm(dim=-1)
     ways = torch.cat([torch.zeros_like(pieces[:, :1]), pieces.cumsum(1)], dim=1)
     way, now = torch.zeros_like(ways[:, :1]), speed.double()[:, None]
     tick = _BETWEEN / _TICKS
     reached = []
-    for _ in range(PLAN_STEPS):
-        for _ in range(_TICKS):
+    for step in range(PLAN_STEPS):
+        for count in range(1, _TICKS + 1):
             on = torch.searchsorted(ways, way, right=True).clamp(max=PLAN_STEPS) - 1
             now = torch.minimum(now + CATCHES_UP * tick, pieces.gather(1, on) / _BETWEEN)
-            way = torch.minimum(way + now * tick, ways[:, -1:])
+            driven = ways[:, step, None] + pieces[:, step, None] * count / _TICKS
+            way = torch.minimum(way + now * tick, driven)
         on = torch.searchsorted(ways, way).clamp(1, PLAN_STEPS) - 1
         part = (way - ways.gather(1, on)) / pieces.gather(1, on).clamp(min=1e-6)
         start, end = (knots.gather(1, (on + k)[..., None].expand(-1, -1, 2)) for k in (0, 1))
