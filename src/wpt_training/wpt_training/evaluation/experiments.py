@@ -55,20 +55,24 @@ def _reward(**values: Any) -> Change:
     return change
 
 
-def _distillation(**values: Any) -> Change:
-    def change(config: TrainingConfig) -> TrainingConfig:
-        parts = DistillationConfig.model_validate({**config.distillation.model_dump(), **values})
-        return config.model_copy(update={"distillation": parts})
-
-    return change
-
-
 def _on_world(config: TrainingConfig) -> TrainingConfig:
     """The baseline on the world model's perception as it is, for twice as long: an epoch costs little
     (table 8). What that perception is worth without any teacher."""
     values = {"perception": "frozen", "epochs": 2 * config.baseline_recipe.epochs}
     recipe = config.baseline_recipe.model_copy(update=values)
     return config.model_copy(update={"baseline_recipe": recipe})
+
+
+def _student_on_world(**values: Any) -> Change:
+    """The student's planner alone, on the world model's perception as it is, and parts of its distillation:
+    cheap enough to train one for every row."""
+
+    def change(config: TrainingConfig) -> TrainingConfig:
+        parts = DistillationConfig.model_validate({**config.distillation.model_dump(), **values})
+        recipe = config.student_recipe.model_copy(update={"perception": "frozen"})
+        return config.model_copy(update={"distillation": parts, "student_recipe": recipe})
+
+    return change
 
 
 def _same(config: TrainingConfig) -> TrainingConfig:
@@ -97,9 +101,10 @@ EXPERIMENTS = {
             )
             for name in _ALL
         ),
-        Experiment("student, not distilled", "student", _distillation(query=0.0, reward=0.0)),
-        Experiment("student query", "student", _distillation(reward=0.0)),
-        Experiment("student query imitation", "student", _distillation(simulation=False)),
+        Experiment("planner, not distilled", "student", _student_on_world(query=0.0, reward=0.0)),
+        Experiment("planner, query", "student", _student_on_world(reward=0.0)),
+        Experiment("planner, query and imitation", "student", _student_on_world(simulation=False)),
+        Experiment("planner, query and rewards", "student", _student_on_world()),
     )
 }
 # What each table shows; 2 and 7 are closed loop. Who is not distilled may still begin as the teacher, if the
@@ -111,8 +116,8 @@ TABLES: dict[int, tuple[str, ...]] = {
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
     5: ("teacher gt-occ", "teacher wm-occ"),
     6: (
-        "baseline", "baseline on the world model", "student, not distilled", "student query",
-        "student query imitation", "student",
+        "baseline on the world model", "planner, not distilled", "planner, query",
+        "planner, query and imitation", "planner, query and rewards",
     ),
     7: ("baseline", "baseline on the world model", "student", "teacher"),
     8: ("baseline-t", "teacher", "baseline", "baseline on the world model", "student"),

@@ -47,8 +47,8 @@ PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
     },
     5: {"teacher gt-occ": (0.65, 0.11), "teacher wm-occ": (0.61, 0.11)},
     6: {
-        "baseline": (0.88, 1.06), "student query": (0.69, 0.86), "student query imitation": (0.68, 0.25),
-        "student": (0.66, 0.24),
+        "baseline on the world model": (0.88, 1.06), "planner, query": (0.69, 0.86),
+        "planner, query and imitation": (0.68, 0.25), "planner, query and rewards": (0.66, 0.24),
     },
     7: {"baseline": (39.36,), "student": (49.25,), "teacher": (57.80,)},
     8: {

@@ -33,8 +33,10 @@ NOTES = {
     "model's perception as it is, and so does the teacher; the student begins with that, and learns on.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
-    6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
-    "have beyond it is the effect of the distilled queries and rewards.",
+    6: "Students' planners, trained on the world model's perception as it is, as many epochs as the student: "
+    "learning to see as well would cost half an hour a row. `planner, not distilled` begins as its teacher "
+    "and then only imitates the expert; what the others have beyond it is the effect of the distilled queries "
+    "and rewards. Published are whole students.",
 }  # fmt: skip
 
 
