@@ -35,7 +35,7 @@ NOTES = {
     4: f"{_BY_CHOICE}.",
     6: "Students' planners, trained on the world model's perception as it is, as many epochs as the student: "
     "learning to see as well would cost half an hour a row. `planner, not distilled` begins as its teacher "
-    "and then only imitates the expert; what the others have beyond it is the effect of the distilled queries "
+    "and then only imitates the expert; what the others have beyond it is the effect of distilled queries "
     "and rewards. Published are whole students.",
 }  # fmt: skip
 
