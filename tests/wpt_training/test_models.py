@@ -104,6 +104,20 @@ def test_the_shipped_sizes_load_and_unknown_keys_are_refused(tmp_path):
         load_training_config(bad)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("world_recipe: {slowed: 0.1}", "learns what was driven"),
+        ("{distillation: {begin: true}, student_recipe: {perception: fresh}}", "perception world or frozen"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, content, said):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load_training_config(bad)
+
+
 def test_attention_in_bfloat16_is_the_same_attention():
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 3, count, 8) for count in (4, 6, 6))

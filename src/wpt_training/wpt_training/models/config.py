@@ -258,6 +258,12 @@ class TrainingConfig(_Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _as_driven(self) -> TrainingConfig:
+        if self.world_recipe.slowed:
+            raise ValueError("world_recipe.slowed: the world model learns what was driven; set it to 0")
+        return self
+
     def labels(self) -> OccupancyGrid:
         """The cells that labels are made on."""
         world = self.world
