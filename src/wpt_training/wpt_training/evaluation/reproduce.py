@@ -74,6 +74,7 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("driving score", "student", "baseline"), ("driving score", "teacher", "baseline"),
         ("driving score", "student", "baseline on the world model"),
         ("driving score", "teacher", "baseline on the world model"),
+        ("driving score", "baseline on the world model", "baseline on the world model, never slowed"),
     ),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")

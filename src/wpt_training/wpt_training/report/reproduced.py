@@ -30,7 +30,8 @@ _BY_CHOICE = (
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
-    "model's perception as it is, and so does the teacher; the student begins with that, and learns on.",
+    "model's perception as it is, and so does the teacher; the student begins with that, and learns on. "
+    "`never slowed` never saw a clip as if the ego came slower.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "Students' planners, trained on the world model's perception as it is, as many epochs as the student: "
