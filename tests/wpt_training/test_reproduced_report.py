@@ -29,10 +29,17 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
     }
     page = write_report({"blind": BLIND, "tables": tables}, tmp_path).read_text()
     assert page.index("## Who does better") < page.index("## Table 1")
-    assert "| collision, student / baseline | 0.23 | 0.46 | -1.00 … 2.00 |" in page
-    assert "| driving score, teacher − baseline | +14 | +3.21 | -1.00 … +2.00 |" in page
+    assert "| collision: student / baseline | 0.23 | 0.46 | -1.00 … 2.00 |" in page
+    assert "| driving score: teacher − baseline | +14 | +3.21 | -1.00 … +2.00 |" in page
     # 150 ms / 30 ms.
-    assert "| latency, teacher / student | 4.9 | 5.00 | – |" in page
+    assert "| latency: teacher / student | 4.9 | 5.00 | – |" in page
+
+
+def test_what_a_part_does_stands_below_its_table(tmp_path):
+    found = {**pair("collision", "planner, query", 0.9), "others": "planner, not distilled"}
+    page = write_report({"blind": BLIND, "tables": {"6": table({"x": 1.0}, [found])}}, tmp_path).read_text()
+    line = "| collision: planner, query / planner, not distilled | – | 0.90 | -1.00 … 2.00 |"
+    assert page.index("## Table 6") < page.index(line)
 
 
 def test_tables_that_are_not_made_again_stay(tmp_path):

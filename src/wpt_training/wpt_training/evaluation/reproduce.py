@@ -26,6 +26,7 @@ from wpt_training.evaluation.experiments import (
 from wpt_training.evaluation.policy_latency import time_bundles
 from wpt_training.export import git_revision
 from wpt_training.models.config import TrainingConfig
+from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.training.checkpoint import read_state
 from wpt_training.training.recipes import Bar, recipe_config, training_data
 
@@ -75,6 +76,18 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("driving score", "student", "baseline on the world model"),
         ("driving score", "teacher", "baseline on the world model"),
         ("driving score", "baseline on the world model", "baseline on the world model, never slowed"),
+    ),
+    3: (
+        ("collision", "teacher by score", "baseline-t"), ("collision", "teacher", "teacher by score"),
+        ("collision", "teacher", "teacher by imitation"),
+    ),
+    4: tuple(("collision", f"teacher without {name}", "teacher") for name in SIMULATION_REWARDS),
+    6: (
+        ("collision", "planner, query", "planner, not distilled"),
+        ("collision", "planner, query and imitation", "planner, query"),
+        ("collision", "planner, query and rewards", "planner, query and imitation"),
+        ("L2", "planner, query", "planner, not distilled"),
+        ("L2", "planner, query and rewards", "planner, query and imitation"),
     ),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")

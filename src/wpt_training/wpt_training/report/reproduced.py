@@ -24,6 +24,15 @@ _RATIOS = (
 _COLUMN = {"L2": 0, "collision": 1, "driving score": 0}
 _EPOCHS = 0.5  # the student's, of the baseline's; the only ratio whose parts are not published
 
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+# These tables' comparisons open the page, others' stand below their rows.
+JUDGED = (1, 2)
+_PAIRS_HEAD = (_line(["", "published", "here", f"{COVERED:.0%} of draws"]), _line(["---"] * 4))
+
 _BY_CHOICE = (
     "Of the rewards NC alone teaches the teacher's planner here; the others act where the teacher chooses, "
     "and where they are distilled. So each row is the same trained teacher, choosing in another way"
@@ -78,34 +87,39 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
 
 def _comparisons(tables: dict[str, Any]) -> list[str]:
     """The figures by which the whole is judged."""
-    rows = []
-    for number in (1, 2):
-        for pair in tables.get(str(number), {}).get("compared", ()):
-            figure, ours, others = pair["figure"], pair["ours"], pair["others"]
-            sign, way = ("+", "−") if number == 2 else ("", "/")
-            here, low, high = (f"{pair[key]:{sign}.2f}" for key in ("value", "low", "high"))
-            published = _published(number, _COLUMN[figure], ours, others)
-            given = "–" if published is None else f"{published:{sign}.2g}"
-            rows.append(_line([f"{figure}, {ours} {way} {others}", given, here, f"{low} … {high}"]))
+    rows = [line for number in JUDGED for line in _pairs(number, tables.get(str(number), {}))]
     for table, column, ours, others, figure in _RATIOS:
         means = {row["name"]: row["mean"][column] for row in tables.get(str(table), {}).get("rows", ())}
         if ours in means and others in means:
             published = _published(table, column, ours, others) or _EPOCHS
             ratio = f"{means[ours] / means[others]:.2f}"
-            rows.append(_line([f"{figure}, {ours} / {others}", f"{published:.2g}", ratio, "–"]))
+            rows.append(_line([f"{figure}: {ours} / {others}", f"{published:.2g}", ratio, "–"]))
     if not rows:
         return []
     return [
         "## Who does better", "",
-        f"The last column: between what a figure lies in {COVERED:.0%} of the cases when the drives, or "
-        "routes, are drawn anew (both policies on the same ones; seeds together).", "",
-        _line(["", "published", "here", f"{COVERED:.0%} of draws"]), _line(["---"] * 4), *rows, "",
+        f"The last column, here and below: between what a figure lies in {COVERED:.0%} of the cases when the "
+        "drives, or routes, are drawn anew (both policies on the same ones; seeds together).", "",
+        *_PAIRS_HEAD, *rows, "",
     ]  # fmt: skip
+
+
+def _pairs(number: int, table: dict[str, Any]) -> list[str]:
+    """A table's comparisons, a line each."""
+    lines = []
+    for pair in table.get("compared", ()):
+        figure, ours, others = pair["figure"], pair["ours"], pair["others"]
+        sign, way = ("+", "−") if number == 2 else ("", "/")
+        here, low, high = (f"{pair[key]:{sign}.2f}" for key in ("value", "low", "high"))
+        published = _published(number, _COLUMN[figure], ours, others)
+        given = "–" if published is None else f"{published:{sign}.2g}"
+        lines.append(_line([f"{figure}: {ours} {way} {others}", given, here, f"{low} … {high}"]))
+    return lines
 
 
 def _published(table: int, column: int, ours: str, others: str) -> float | None:
     """The paper's ratio, of driving scores its difference; None where it does not have both."""
-    known = PUBLISHED[table]
+    known = PUBLISHED.get(table, {})
     one, other = (known[name][column] if name in known else None for name in (ours, others))
     if one is None or other is None:
         return None
@@ -139,6 +153,8 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
         lines.append(_line([row["name"], *ours, *published]))
     if number == 1:
         lines += ["", *_by_second(rows)]
+    if number not in JUDGED and (pairs := _pairs(number, table)):
+        lines += ["", *_PAIRS_HEAD, *pairs]
     return [*lines, ""]
 
 
@@ -154,10 +170,6 @@ def _by_second(rows: list[dict[str, Any]]) -> list[str]:
         cells = [mean(key, index) for key in ("l2", "collision") for index in range(3)]
         lines.append(_line([row["name"], *cells, mean("obb", 3)]))
     return lines
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
