@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -206,3 +208,16 @@ def test_who_brakes_descends_out_of_an_intrusion():
     # Less x is less deep, by as much; only the steps that touch the car are moved.
     assert plan.grad[0, 0, 4:].tolist() == [[1.0, 0.0], [1.0, 0.0]]
     assert plan.grad[0, 0, :4].abs().max() == 0.0
+
+
+def test_who_meets_somebody_in_a_turn_learns_to_wait_and_not_to_go_straight():
+    # 30° to the left by 5 m/s, into somebody who comes towards us on the lane beside ours.
+    way = 5.0 * STEPS[:, None] * torch.tensor([math.cos(math.pi / 6), 0.5])
+    plan = way[None, None].clone().requires_grad_()
+    intrusion(plan, others((9.0, 4.0, 4.5, 2.0, math.pi)), 0.0).sum().backward()
+    touched = plan.grad[0, 0].norm(dim=-1) > 0
+    assert touched.any()
+    descent = plan.grad[0, 0][touched]
+    torch.testing.assert_close(
+        descent / descent.norm(dim=-1, keepdim=True), (way / way.norm(dim=-1, keepdim=True))[touched]
+    )

@@ -149,10 +149,14 @@ def intrusion(trajectories: Tensor, others: Tensor, margin: float) -> Tensor:
     at each step so as to keep `margin` m from everybody. trajectories (B, M, 6, 2), others (B, 6, A, 5) as
     `x, y, length, width, yaw` in base_link -> (B, M, 6).
 
-    The ego is three discs along its box; its headings are taken as they are, and sideways counts threefold,
-    so that who drives into somebody ahead learns to brake.
+    The ego is three discs along its box. What is learned from it is when to be somewhere, never where to go:
+    of the descent only the part along the ego's headings is kept. Else who meets somebody in a turn learns
+    not to turn.
     """
     heading = headings(trajectories).detach()
+    along = torch.stack([torch.cos(heading), torch.sin(heading)], dim=-1)
+    fixed = trajectories.detach()
+    trajectories = fixed + ((trajectories - fixed) * along).sum(-1, keepdim=True) * along
     centers = _box_points(trajectories, _discs(trajectories), heading)
     from_box = centers[:, :, :, :, None] - others[:, None, :, None, :, :2]  # (B, M, 6, discs, A, 2)
     yaw = others[:, None, :, None, :, 4]
