@@ -150,8 +150,8 @@ def intrusion(trajectories: Tensor, others: Tensor, margin: float) -> Tensor:
     `x, y, length, width, yaw` in base_link -> (B, M, 6).
 
     The ego is three discs along its box. What is learned from it is when to be somewhere, never where to go:
-    of the descent only the part along the ego's headings is kept. Else who meets somebody in a turn learns
-    not to turn.
+    only the way back is descended, along the ego's headings. Else who meets somebody in a turn learns not to
+    turn. Who but grazes somebody, and is out sooner aside, learns nothing.
     """
     heading = headings(trajectories).detach()
     along = torch.stack([torch.cos(heading), torch.sin(heading)], dim=-1)
@@ -163,12 +163,10 @@ def intrusion(trajectories: Tensor, others: Tensor, margin: float) -> Tensor:
     at = _turned(from_box, -yaw)
     half = others[:, None, :, None, :, 2:4] / 2 + EGO_WIDTH / 2 + margin
     ahead = heading[..., None, None] - yaw
-    ways_out = [
-        cost * _way_out(at, half, ahead + turn)
-        for cost, turn in ((1.0, torch.pi), (SIDEWAYS, torch.pi / 2), (SIDEWAYS, -torch.pi / 2))
-    ]
+    back = _way_out(at, half, ahead + torch.pi)
+    aside = [_way_out(at.detach(), half, ahead + turn) for turn in (torch.pi / 2, -torch.pi / 2)]
+    depth = torch.minimum(back, SIDEWAYS * torch.minimum(*aside))
     inside = (at.abs() < half).all(-1)
-    depth = torch.stack(ways_out).amin(0)
     return torch.where(inside, depth, torch.zeros_like(depth)).flatten(3).amax(-1)
 
 
