@@ -36,9 +36,9 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
 
 
 def test_what_a_part_does_stands_below_its_table(tmp_path):
-    found = {**pair("collision", "planner, query", 0.9), "others": "planner, not distilled"}
+    found = {**pair("collision", "student, query", 0.9), "others": "student, not distilled"}
     page = write_report({"blind": BLIND, "tables": {"6": table({"x": 1.0}, [found])}}, tmp_path).read_text()
-    line = "| collision: planner, query / planner, not distilled | – | 0.90 | -1.00 … 2.00 |"
+    line = "| collision: student, query / student, not distilled | – | 0.90 | -1.00 … 2.00 |"
     assert page.index("## Table 6") < page.index(line)
 
 

@@ -57,24 +57,28 @@ def _reward(**values: Any) -> Change:
 
 def _on_world(**values: Any) -> Change:
     """The baseline on the world model's perception as it is, for twice as long: an epoch costs little
-    (table 8). What that perception is worth without any teacher."""
+    (table 8). What that perception, and slowed clips, are worth without any teacher."""
 
     def change(config: TrainingConfig) -> TrainingConfig:
-        known = config.baseline_recipe
-        frozen = {"perception": "frozen", "epochs": 2 * known.epochs, **values}
-        return config.model_copy(update={"baseline_recipe": known.model_copy(update=frozen)})
+        epochs, slowed = 2 * config.baseline_recipe.epochs, config.student_recipe.slowed
+        frozen = {"perception": "frozen", "epochs": epochs, "slowed": slowed, **values}
+        recipe = config.baseline_recipe.model_copy(update=frozen)
+        return config.model_copy(update={"baseline_recipe": recipe})
 
     return change
 
 
-def _student_on_world(**values: Any) -> Change:
-    """The student's planner alone, on the world model's perception as it is, and parts of its distillation:
-    cheap enough to train one for every row."""
+def _slowed(config: TrainingConfig) -> TrainingConfig:
+    """The baseline with slowed clips, as student and teacher."""
+    slowed = {"slowed": config.student_recipe.slowed}
+    recipe = config.baseline_recipe.model_copy(update=slowed)
+    return config.model_copy(update={"baseline_recipe": recipe})
 
+
+def _distillation(**values: Any) -> Change:
     def change(config: TrainingConfig) -> TrainingConfig:
         parts = DistillationConfig.model_validate({**config.distillation.model_dump(), **values})
-        recipe = config.student_recipe.model_copy(update={"perception": "frozen"})
-        return config.model_copy(update={"distillation": parts, "student_recipe": recipe})
+        return config.model_copy(update={"distillation": parts})
 
     return change
 
@@ -88,6 +92,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("baseline", "baseline", _same),
+        Experiment("baseline, slowed", "baseline", _slowed),
         Experiment("baseline on the world model", "baseline", _on_world()),
         Experiment("baseline on the world model, never slowed", "baseline", _on_world(slowed=0.0)),
         Experiment("student", "student", _same),
@@ -106,29 +111,28 @@ EXPERIMENTS = {
             )
             for name in _ALL
         ),
-        Experiment("planner, not distilled", "student", _student_on_world(query=0.0, reward=0.0)),
-        Experiment("planner, query", "student", _student_on_world(reward=0.0)),
-        Experiment("planner, query and imitation", "student", _student_on_world(simulation=False)),
-        Experiment("planner, query and rewards", "student", _student_on_world()),
+        Experiment("student, not distilled", "student", _distillation(query=0.0, reward=0.0)),
+        Experiment("student, query", "student", _distillation(reward=0.0)),
+        Experiment("student, query and imitation", "student", _distillation(simulation=False)),
     )
 }
 # What each table shows; 2 and 7 are closed loop. Who is not distilled may still begin as the teacher, if the
 # configuration says so.
 TABLES: dict[int, tuple[str, ...]] = {
     1: (
-        "baseline", "baseline on the world model", "baseline on the world model, never slowed", "baseline-t",
-        "student", "teacher",
+        "baseline", "baseline, slowed", "baseline on the world model",
+        "baseline on the world model, never slowed", "baseline-t", "student", "teacher",
     ),
     2: (
-        "baseline", "baseline on the world model", "baseline on the world model, never slowed", "student",
-        "teacher",
+        "baseline", "baseline, slowed", "baseline on the world model",
+        "baseline on the world model, never slowed", "student", "teacher",
     ),
     3: ("baseline-t", "teacher by score", "teacher by imitation", "teacher"),
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
     5: ("teacher gt-occ", "teacher wm-occ"),
     6: (
-        "baseline on the world model", "planner, not distilled", "planner, query",
-        "planner, query and imitation", "planner, query and rewards",
+        "baseline on the world model", "student, not distilled", "student, query",
+        "student, query and imitation", "student",
     ),
     7: ("baseline", "baseline on the world model", "student", "teacher"),
     8: ("baseline-t", "teacher", "baseline", "baseline on the world model", "student"),

@@ -48,8 +48,8 @@ PUBLISHED: dict[int, dict[str, tuple[float | None, ...]]] = {
     },
     5: {"teacher gt-occ": (0.65, 0.11), "teacher wm-occ": (0.61, 0.11)},
     6: {
-        "baseline on the world model": (0.88, 1.06), "planner, query": (0.69, 0.86),
-        "planner, query and imitation": (0.68, 0.25), "planner, query and rewards": (0.66, 0.24),
+        "baseline on the world model": (0.88, 1.06), "student, query": (0.69, 0.86),
+        "student, query and imitation": (0.68, 0.25), "student": (0.66, 0.24),
     },
     7: {"baseline": (39.36,), "student": (49.25,), "teacher": (57.80,)},
     8: {
@@ -83,11 +83,11 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
     ),
     4: tuple(("collision", f"teacher without {name}", "teacher") for name in SIMULATION_REWARDS),
     6: (
-        ("collision", "planner, query", "planner, not distilled"),
-        ("collision", "planner, query and imitation", "planner, query"),
-        ("collision", "planner, query and rewards", "planner, query and imitation"),
-        ("L2", "planner, query", "planner, not distilled"),
-        ("L2", "planner, query and rewards", "planner, query and imitation"),
+        ("collision", "student, query", "student, not distilled"),
+        ("collision", "student, query and imitation", "student, query"),
+        ("collision", "student", "student, query and imitation"),
+        ("L2", "student, query", "student, not distilled"),
+        ("L2", "student", "student, query and imitation"),
     ),
 }  # fmt: skip
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")

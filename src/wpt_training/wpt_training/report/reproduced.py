@@ -38,15 +38,13 @@ _BY_CHOICE = (
     "and where they are distilled. So each row is the same trained teacher, choosing in another way"
 )
 NOTES = {
-    1: "`baseline` learns to see from the plans alone; `baseline on the world model` sees with the world "
-    "model's perception as it is, and so does the teacher; the student begins with that, and learns on. "
-    "`never slowed` never saw a clip as if the ego came slower.",
+    1: "`baseline` learns to see from the plans alone; `baseline on the world model`, student and teacher "
+    "see with the world model's perception as it is. `slowed` learned, as those three do, from clips as if "
+    "the ego came slower as well; `never slowed` did not.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
-    6: "Students' planners, trained on the world model's perception as it is, as many epochs as the student: "
-    "learning to see as well would cost half an hour a row. `planner, not distilled` begins as its teacher "
-    "and then only imitates the expert; what the others have beyond it is the effect of distilled queries "
-    "and rewards. Published are whole students.",
+    6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
+    "have beyond it is the effect of the distilled queries and rewards.",
 }  # fmt: skip
 
 
