@@ -145,9 +145,10 @@ class PlanGuard:
         return self.fallback(stamp, state, problem)
 
     def fallback(self, stamp: int, state: EgoState, problem: str) -> GuardedPlan:
-        """What to drive at `stamp` (ns) when the policy gives nothing usable."""
+        """What to drive at `stamp` (ns) when the policy gives nothing usable: the last accepted plan while it
+        is still one that may be driven, else a soft stop."""
         retimed = self._retimed(stamp, state)
-        if retimed is not None:
+        if retimed is not None and check_plan(retimed, state.speed, 0.0, self.limits) is None:
             return GuardedPlan(retimed, f"{problem}; the last accepted plan is held")
         return GuardedPlan(soft_stop(state), f"{problem}; soft stop")
 
