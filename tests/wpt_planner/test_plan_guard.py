@@ -65,15 +65,23 @@ def test_a_refused_plan_is_replaced_by_the_last_accepted_one_retimed():
     assert np.allclose(held.trajectory, straight(10.0))
 
 
-def test_a_plan_that_the_ego_has_left_behind_is_not_held():
+def test_a_held_plan_stands_where_it_would_turn_back():
     guard = PlanGuard(LIMITS)
     # It stops after 4.5 m and rolls back 1.5 m, which is still accepted.
     rolling_back = np.column_stack([[2.0, 3.5, 4.5, 4.0, 3.5, 3.0], np.zeros(6)])
     assert not guard.accept_or_replace(0, rolling_back, state(5.0), 0.0).is_fallback
-    # 1 s later the ego is at 4.5 m: what is left of the plan leads 1.5 m and, carried on, 2.5 m back.
-    stopped = guard.fallback(SECOND, state(1.0, x=4.5), "nothing came")
+    # 0.5 s later and 2 m on.
+    held = guard.fallback(SECOND // 2, state(3.0, x=2.0), "nothing came")
+    assert "held" in held.reason
+    assert held.trajectory[:, 0].tolist() == pytest.approx([1.5, 2.5, 2.5, 2.5, 2.5, 2.5])
+
+
+def test_a_plan_that_no_longer_fits_is_not_held():
+    guard = PlanGuard(LIMITS)
+    guard.accept_or_replace(0, straight(10.0), state(10.0), 0.0)
+    # It stands: the old plan's next point is 10 m away from where it will be.
+    stopped = guard.fallback(SECOND // 2, state(0.0), "nothing came")
     assert "soft stop" in stopped.reason
-    assert (np.diff(stopped.trajectory[:, 0]) >= 0).all()
 
 
 def test_after_the_hold_time_it_stops_softly():

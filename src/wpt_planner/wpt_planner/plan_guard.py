@@ -167,4 +167,14 @@ class PlanGuard:
         points += np.maximum(0.0, wanted - times[-1])[:, None] * last_velocity
         now_from_then = inverse(state.map_from_ego) @ map_from_then
         lifted = np.column_stack([points, np.zeros(PLAN_STEPS)])
-        return transform_points(now_from_then, lifted)[:, :2]
+        return _standing_where_it_turns_back(transform_points(now_from_then, lifted)[:, :2])
+
+
+def _standing_where_it_turns_back(trajectory: Array) -> Array:
+    """The same, but whoever would reverse stands: a plan to stop hard often overshoots into that."""
+    steps = np.diff(np.vstack([np.zeros(2), trajectory]), axis=0)
+    for last in range(PLAN_STEPS):
+        if _reversed_distance(steps[: last + 1]) > 0:
+            kept = trajectory[last - 1] if last else np.zeros(2)
+            return np.vstack([trajectory[:last], np.tile(kept, (PLAN_STEPS - last, 1))])
+    return trajectory
