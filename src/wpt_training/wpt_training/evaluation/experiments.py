@@ -55,24 +55,18 @@ def _reward(**values: Any) -> Change:
     return change
 
 
-def _on_world(**values: Any) -> Change:
-    """The baseline on the world model's perception as it is, for twice as long: an epoch costs little
-    (table 8). What that perception, and slowed clips, are worth without any teacher."""
+def _baseline(slowed: bool, on_world: bool = False) -> Change:
+    """The baseline with slowed clips, as its teacher, or without any; `on_world` on the world model's
+    perception as it is, for twice as long: an epoch costs little (table 8)."""
 
     def change(config: TrainingConfig) -> TrainingConfig:
-        epochs, slowed = 2 * config.baseline_recipe.epochs, config.student_recipe.slowed
-        frozen = {"perception": "frozen", "epochs": epochs, "slowed": slowed, **values}
-        recipe = config.baseline_recipe.model_copy(update=frozen)
-        return config.model_copy(update={"baseline_recipe": recipe})
+        recipe = config.baseline_recipe
+        values: dict[str, Any] = {"slowed": config.teacher_recipe.slowed if slowed else 0.0}
+        if on_world:
+            values |= {"perception": "frozen", "epochs": 2 * recipe.epochs}
+        return config.model_copy(update={"baseline_recipe": recipe.model_copy(update=values)})
 
     return change
-
-
-def _slowed(config: TrainingConfig) -> TrainingConfig:
-    """The baseline with slowed clips, as student and teacher."""
-    slowed = {"slowed": config.student_recipe.slowed}
-    recipe = config.baseline_recipe.model_copy(update=slowed)
-    return config.model_copy(update={"baseline_recipe": recipe})
 
 
 def _distillation(**values: Any) -> Change:
@@ -92,9 +86,11 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         Experiment("baseline", "baseline", _same),
-        Experiment("baseline, slowed", "baseline", _slowed),
-        Experiment("baseline on the world model", "baseline", _on_world()),
-        Experiment("baseline on the world model, never slowed", "baseline", _on_world(slowed=0.0)),
+        Experiment("baseline, slowed", "baseline", _baseline(slowed=True)),
+        Experiment("baseline on the world model", "baseline", _baseline(slowed=True, on_world=True)),
+        Experiment(
+            "baseline on the world model, never slowed", "baseline", _baseline(slowed=False, on_world=True)
+        ),
         Experiment("student", "student", _same),
         Experiment("baseline-t", "baseline-t", _same),
         Experiment("teacher", "teacher", _same),
