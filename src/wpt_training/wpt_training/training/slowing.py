@@ -26,6 +26,8 @@ def slow_down(clips: Clips, chance: float, generator: np.random.Generator) -> No
     share = torch.from_numpy(generator.random(len(clips)).astype(np.float32))
     clips.as_driven &= torch.from_numpy(generator.random(len(clips)) >= chance)
     changed = ~clips.as_driven[:, None] & clips.future_valid.all(dim=2)  # (B, T)
+    if not bool(changed.any()):
+        return
     share = share[:, None].expand(changed.shape)[changed]
     clips.ego_motion[changed] *= torch.cat([torch.ones(len(share), 4), share[:, None].expand(-1, 3)], dim=1)
     clips.speed[changed] *= share
