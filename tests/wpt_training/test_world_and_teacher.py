@@ -157,8 +157,10 @@ def test_a_student_that_begins_as_its_teacher_makes_the_plan_to_be_expected(teac
     teacher.begin(student)
     bev = torch.randn(2, CELLS, SMALL.bev.channels)
     motion, command, valid = inputs()
-    _, ways, _ = teacher.proposals(bev, command, ego_status(motion, valid))
-    torch.testing.assert_close(student.plan_on(bev, motion, command, valid).trajectory, ways[:, 0])
+    proposals = teacher.proposals(bev, command, ego_status(motion, valid))
+    plan = student.plan_on(bev, motion, command, valid)
+    torch.testing.assert_close(plan.trajectory, proposals.ways[:, 0])
+    torch.testing.assert_close(plan.drafts, proposals.drafts[:, :, 0])
 
 
 def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from wpt_planner.policy_bundle import BevGrid
@@ -31,6 +32,14 @@ def normalised_cells(points: Tensor, grid: BevGrid) -> Tensor:
     x = (points[..., 0] - grid.x_min) / (grid.cells_x * grid.resolution) * 2 - 1
     y = (points[..., 1] - grid.y_min) / (grid.cells_y * grid.resolution) * 2 - 1
     return torch.stack([y, x], dim=-1)
+
+
+def sample_bev(bev: Tensor, points: Tensor, grid: BevGrid) -> Tensor:
+    """BEV (B, X·Y, C) at points (B, A, 2) m -> (B, A, C), bilinear; 0 outside."""
+    with full_precision(bev.device):
+        maps = bev.float().transpose(1, 2).unflatten(2, (grid.cells_x, grid.cells_y))
+        where = normalised_cells(points.float(), grid)[:, :, None]
+        return F.grid_sample(maps, where, align_corners=False)[..., 0].transpose(1, 2)
 
 
 def project_pillars(

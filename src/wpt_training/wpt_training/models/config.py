@@ -49,12 +49,14 @@ class BevEncoderConfig(_Strict):
 
 
 class PlannerConfig(_Strict):
-    """Eq. 2-3's decoder: `queries` plan queries cross-attend to the BEV."""
+    """Eq. 2-3's decoder: `queries` plan queries cross-attend to the BEV, then look along their drafts."""
 
     layers: int = 2
     heads: int = 4
     queries: int = 1
     feed_forward: int = 128
+    refinements: int = Field(2, ge=0, description="times that a draft looks around itself and is made anew")
+    overview: bool = Field(True, description="queries begin with the whole BEV in one vector")
 
 
 class StudentConfig(_Strict):
@@ -211,6 +213,7 @@ class LossConfig(_Strict):
     drivable: float = 0.5
     pretext: float = 1.0
     plan: float = 1.0
+    draft: float = Field(0.3, description="share of `plan` that each of a plan's drafts counts")
     score: float = 0.2
     imitation_reward: float = 0.5
     simulation_reward: float = 0.5

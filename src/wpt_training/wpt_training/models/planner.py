@@ -1,16 +1,34 @@
-"""Plan queries over a BEV (Eq. 2) and the head that turns them into a trajectory (Eq. 3)."""
+"""Plan queries over a BEV (Eq. 2) and the head that turns them into a trajectory (Eq. 3).
+
+Unlike the paper's, a query also looks along the plan it stands for, and makes it better.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
+from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.attention import Attention, feed_forward
+from wpt_training.models.bev_encoder import sample_bev
 from wpt_training.models.config import PlannerConfig
 
 # What the ego's status is divided by: m/s, m/s², rad/s.
 USUAL_MOTION = (10.0, 2.0, 0.3, 1.0)
+# Where a plan looks around each of its points: m forward, left.
+AROUND = ((0, 0), (3, 0), (7, 0), (0, 3), (0, -3), (0, 6), (0, -6), (4, 4), (4, -4))
+# Cells a side, at most, of the map that an overview is made of, and its channels.
+OVERVIEW_SIDE, OVERVIEW_CHANNELS = 8, 32
+
+
+class PlanQueries(NamedTuple):
+    """`queries` (B, K, C), and the `drafts` (B, R, K, 6, 2) that were refined on the way to them."""
+
+    queries: Tensor
+    drafts: Tensor
 
 
 class PlanDecoderLayer(nn.Module):
@@ -26,30 +44,6 @@ class PlanDecoderLayer(nn.Module):
         """queries (B, K, C), tokens (B, S, D) -> (B, K, C)."""
         queries = self.norms[0](queries + self.attention(queries, tokens))
         return self.norms[1](queries + self.feed_forward(queries))
-
-
-class PlanDecoder(nn.Module):
-    """Eq. 2: learned plan queries, chosen by the command and told the ego's motion, read the BEV."""
-
-    usual: Tensor
-
-    def __init__(self, channels: int, cells: int, commands: int, config: PlannerConfig) -> None:
-        super().__init__()
-        self.count = config.queries
-        self.queries = nn.Embedding(commands * config.queries, channels)
-        self.position = nn.Parameter(torch.randn(cells, channels) * 0.02)
-        self.register_buffer("usual", torch.tensor(USUAL_MOTION), persistent=False)
-        self.motion = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Linear(channels, channels))
-        self.layers = nn.ModuleList(PlanDecoderLayer(channels, config) for _ in range(config.layers))
-
-    def forward(self, bev: Tensor, command: Tensor, motion: Tensor) -> Tensor:
-        """bev (B, X·Y, C), command (B,), motion (B, 4) as `ego_status` -> plan queries (B, K, C)."""
-        index = command[:, None] * self.count + torch.arange(self.count, device=command.device)
-        queries = self.queries(index) + self.motion(motion / self.usual)[:, None]
-        tokens = bev + self.position
-        for layer in self.layers:
-            queries = layer(queries, tokens)
-        return queries
 
 
 class PlanHead(nn.Module):
@@ -74,6 +68,103 @@ class PlanHead(nn.Module):
     def change(self, queries: Tensor) -> Tensor:
         """queries (B, K, C) -> how they depart from driving straight on (B, K, 6, 2)."""
         return self.mlp(queries).float().view(*queries.shape[:2], PLAN_STEPS, 2).cumsum(2)
+
+
+class PlanRefinement(nn.Module):
+    """A query reads the BEV around the draft it stands for: dense attention finds the leading car among a
+    thousand cells only after long training, the draft knows where it would be met."""
+
+    around: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.head = PlanHead(channels)
+        self.register_buffer("around", torch.tensor(AROUND, dtype=torch.float32), persistent=False)
+        self.seen = nn.Sequential(
+            nn.Linear(PLAN_STEPS * len(AROUND) * channels, 2 * channels),
+            nn.ReLU(),
+            nn.Linear(2 * channels, channels),
+        )
+        self.draft = nn.Linear(2 * PLAN_STEPS, channels)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, queries: Tensor, bev: Tensor, motion: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
+        """queries (B, K, C), bev (B, X·Y, C), motion (B, 4) as `ego_status` -> queries, and the draft
+        (B, K, 6, 2) they had stood for. No gradient reaches the draft through what was seen along it."""
+        draft = self.head(queries, motion)
+        way = draft.detach()
+        points = (way[..., None, :] + self.around).flatten(1, 3)  # (B, K·6·A, 2)
+        seen = sample_bev(bev, points, grid).reshape(*queries.shape[:2], -1)
+        queries = self.norm(queries + self.seen(seen) + self.draft(way.flatten(2) / 20.0))
+        return queries, draft
+
+
+class Overview(nn.Module):
+    """The whole BEV in one vector."""
+
+    def __init__(self, grid: BevGrid) -> None:
+        super().__init__()
+        channels, self.shape = grid.channels, (grid.cells_x, grid.cells_y)
+        steps: list[nn.Module] = []
+        x, y = self.shape
+        while max(x, y) > OVERVIEW_SIDE:
+            steps += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.ReLU()]
+            x, y = (x + 1) // 2, (y + 1) // 2
+        self.net = nn.Sequential(
+            *steps,
+            nn.Conv2d(channels, OVERVIEW_CHANNELS, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(OVERVIEW_CHANNELS * x * y, 2 * channels),
+            nn.ReLU(),
+            nn.Linear(2 * channels, channels),
+        )
+
+    def forward(self, bev: Tensor) -> Tensor:
+        """(B, X·Y, C) -> (B, C)."""
+        vector: Tensor = self.net(bev.transpose(1, 2).unflatten(2, self.shape))
+        return vector
+
+
+class PlanDecoder(nn.Module):
+    """Eq. 2: learned plan queries, chosen by the command and told the ego's motion, read the BEV: all of it,
+    then what lies along their drafts."""
+
+    usual: Tensor
+
+    def __init__(self, grid: BevGrid, commands: int, config: PlannerConfig) -> None:
+        super().__init__()
+        channels = grid.channels
+        self.grid, self.count = grid, config.queries
+        self.queries = nn.Embedding(commands * config.queries, channels)
+        self.position = nn.Parameter(torch.randn(grid.cells_x * grid.cells_y, channels) * 0.02)
+        self.register_buffer("usual", torch.tensor(USUAL_MOTION), persistent=False)
+        self.motion = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Linear(channels, channels))
+        self.overview = Overview(grid) if config.overview else None
+        self.layers = nn.ModuleList(PlanDecoderLayer(channels, config) for _ in range(config.layers))
+        self.refinements = nn.ModuleList(PlanRefinement(channels) for _ in range(config.refinements))
+
+    def forward(
+        self, bev: Tensor, command: Tensor, motion: Tensor, offset: Tensor | None = None
+    ) -> PlanQueries:
+        """bev (B, X·Y, C), command (B,), motion (B, 4) as `ego_status`; `offset` (K, C) is added to the
+        learned queries."""
+        index = command[:, None] * self.count + torch.arange(self.count, device=command.device)
+        queries = self.queries(index) + self.motion(motion / self.usual)[:, None]
+        if offset is not None:
+            queries = queries + offset
+        if self.overview is not None:
+            queries = queries + self.overview(bev)[:, None]
+        tokens = bev + self.position
+        for layer in self.layers:
+            queries = layer(queries, tokens)
+        drafts = []
+        for refinement in self.refinements:
+            queries, draft = refinement(queries, bev, motion, self.grid)
+            drafts.append(draft)
+        if not drafts:
+            return PlanQueries(queries, motion.new_zeros(len(motion), 0, self.count, PLAN_STEPS, 2))
+        return PlanQueries(queries, torch.stack(drafts, dim=1))
 
 
 def ego_status(ego_motion: Tensor, bev_valid: Tensor) -> Tensor:

@@ -15,11 +15,13 @@ from wpt_training.models.planner import PlanDecoder, PlanHead, ego_status
 
 
 class StudentOutput(NamedTuple):
-    """`trajectory` (B, 6, 2) m; `bev` (B, X·Y, C), the next pass's input; `queries` (B, K, C)."""
+    """`trajectory` (B, 6, 2) m; `bev` (B, X·Y, C), the next pass's input; `queries` (B, K, C); `drafts`
+    (B, R, 6, 2) m, of which the trajectory was made."""
 
     trajectory: Tensor
     bev: Tensor
     queries: Tensor
+    drafts: Tensor
 
 
 class Student(nn.Module):
@@ -30,9 +32,7 @@ class Student(nn.Module):
         grid = config.bev
         self.config = config
         self.perception = Perception(config)
-        self.plan_decoder = PlanDecoder(
-            grid.channels, grid.cells_x * grid.cells_y, len(config.commands), config.planner
-        )
+        self.plan_decoder = PlanDecoder(grid, len(config.commands), config.planner)
         self.plan_head = PlanHead(grid.channels)
 
     def plan(
@@ -55,9 +55,9 @@ class Student(nn.Module):
     def plan_on(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> StudentOutput:
         """The plan on the present BEV (B, X·Y, C)."""
         motion = ego_status(ego_motion, bev_valid)
-        queries = self.plan_decoder(bev, command, motion)  # Eq. 2
+        queries, drafts = self.plan_decoder(bev, command, motion)  # Eq. 2
         trajectory = self.plan_head(queries, motion)[:, 0]  # Eq. 3
-        return StudentOutput(trajectory, bev, queries)
+        return StudentOutput(trajectory, bev, queries, drafts[:, :, 0])
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """What a bundle exports: trajectory (B, 6, 2) and next BEV (B, X·Y, C)."""

@@ -20,11 +20,12 @@ LOOKED_AT = (1, 3, 5)  # predicted states a candidate is planned on: 1, 2, 3 s a
 class TeacherOutput(NamedTuple):
     """M candidates: `trajectories` (B, M, 6, 2), the first of them the plan to be expected; their `queries`
     (B, M, C), from which `Teacher.plan_head` makes them; `scores` (B, M) logits of the planner alone; before
-    looking ahead they were `proposals` and `ranks`; `futures` (B, M, F, S, C'); `rewards` and `final` (B, M),
-    None without a reward model; `best` (B,) index."""
+    looking ahead they were `proposals`, refined from `drafts` (B, R, M, 6, 2), and `ranks`; `futures`
+    (B, M, F, S, C'); `rewards` and `final` (B, M), None without a reward model; `best` (B,) index."""
 
     trajectories: Tensor
     proposals: Tensor
+    drafts: Tensor
     queries: Tensor
     scores: Tensor
     ranks: Tensor
@@ -32,6 +33,16 @@ class TeacherOutput(NamedTuple):
     rewards: PredictedRewards | None
     final: Tensor | None
     best: Tensor
+
+
+class Proposals(NamedTuple):
+    """Candidates before any look ahead: `queries` (B, M, C), `ways` (B, M, 6, 2), the `drafts`
+    (B, R, M, 6, 2) they were refined from, and the logits `ranks` (B, M)."""
+
+    queries: Tensor
+    ways: Tensor
+    drafts: Tensor
+    ranks: Tensor
 
 
 class Teacher(nn.Module):
@@ -50,9 +61,7 @@ class Teacher(nn.Module):
         self.config = config
         self.world = world.requires_grad_(False)
         planner = student.planner.model_copy(update={"queries": config.candidates})
-        self.plan_decoder = PlanDecoder(
-            channels, grid.cells_x * grid.cells_y, len(student.commands), planner
-        )  # fmt: skip
+        self.plan_decoder = PlanDecoder(grid, len(student.commands), planner)
         self.register_buffer("anchors", torch.zeros(config.candidates, PLAN_STEPS, 2))
         self.anchor = nn.Linear(2 * PLAN_STEPS, channels, bias=False)
         self.plan_head = PlanHead(channels)
@@ -92,9 +101,10 @@ class Teacher(nn.Module):
         the candidates `followed` (M',) are looked ahead along and come out, if given."""
         motion = ego_status(ego_motion, queue_valid)
         bev = queue[..., : self.world.grid.channels]
-        queries, proposals, ranks = self.proposals(bev, command, motion)
+        queries, proposals, drafts, ranks = self.proposals(bev, command, motion)
         if followed is not None:
             queries, proposals, ranks = (part[:, followed] for part in (queries, proposals, ranks))
+            drafts = drafts[:, :, followed]
         states = self.world.states(queue)
         futures = self.imagine(states, proposals.detach())
         foreseen = self._foresee(queries, futures)
@@ -112,14 +122,13 @@ class Teacher(nn.Module):
             final = self.reward.final(rewards)
             best = final.argmax(1) if self.by_reward else best
         return TeacherOutput(
-            trajectories, proposals, queries, scores, ranks, futures, rewards, final, best
+            trajectories, proposals, drafts, queries, scores, ranks, futures, rewards, final, best
         )  # fmt: skip
 
-    def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status` -> queries
-        (B, M, C), ways (B, M, 6, 2) and the logits (B, M) of their ranks."""
-        queries = self.plan_decoder(bev, command, motion) + self.anchor(self.anchors.flatten(1) / 10.0)
-        return queries, self.plan_head(queries, motion), self.rank(queries)[..., 0]
+    def proposals(self, bev: Tensor, command: Tensor, motion: Tensor) -> Proposals:
+        """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status`."""
+        queries, drafts = self.plan_decoder(bev, command, motion, self.anchor(self.anchors.flatten(1) / 10.0))
+        return Proposals(queries, self.plan_head(queries, motion), drafts, self.rank(queries)[..., 0])
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
         """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""

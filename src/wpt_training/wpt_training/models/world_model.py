@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
+from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.attention import Attention, feed_forward
+from wpt_training.models.bev_encoder import normalised_cells
 from wpt_training.models.config import PlannerConfig, StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
@@ -41,15 +43,17 @@ class WorldDecoderLayer(nn.Module):
 class Pretext(nn.Module):
     """A planner on the BEV that exists for what its gradients teach perception, and plans for nobody."""
 
-    def __init__(self, channels: int, cells: int, commands: int, config: PlannerConfig) -> None:
+    def __init__(self, grid: BevGrid, commands: int, config: PlannerConfig) -> None:
         super().__init__()
-        self.plan_decoder = PlanDecoder(channels, cells, commands, config.model_copy(update={"queries": 1}))
-        self.plan_head = PlanHead(channels)
+        # Nothing but the BEV is kept of it: a plain one will do.
+        plain = {"queries": 1, "refinements": 0, "overview": False}
+        self.plan_decoder = PlanDecoder(grid, commands, config.model_copy(update=plain))
+        self.plan_head = PlanHead(grid.channels)
 
     def forward(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> Tensor:
         """BEV (B, X·Y, C), the others as a bundle's inputs -> trajectory (B, 6, 2)."""
         motion = ego_status(ego_motion, bev_valid)
-        return self.plan_head(self.plan_decoder(bev, command, motion), motion)[:, 0]
+        return self.plan_head(self.plan_decoder(bev, command, motion).queries, motion)[:, 0]
 
 
 class WorldModel(nn.Module):
@@ -72,11 +76,7 @@ class WorldModel(nn.Module):
         self.action_step = nn.Embedding(PLAN_STEPS, channels)
         self.layers = nn.ModuleList(WorldDecoderLayer(channels, config) for _ in range(config.layers))
         self.head = OccupancyHead(channels, self.tokens, config.merge, config)
-        self.pretext = (
-            Pretext(grid.channels, grid.cells_x * grid.cells_y, len(student.commands), student.planner)
-            if config.pretext
-            else None
-        )
+        self.pretext = Pretext(grid, len(student.commands), student.planner) if config.pretext else None
 
     def state(self, bev: Tensor) -> Tensor:
         """BEV (B, X·Y, C) to a world state (B, S, C')."""
@@ -126,9 +126,7 @@ class WorldModel(nn.Module):
         """States (B, F, S, C') at points (B, F, A, 2) m -> (B, F, A, C'), bilinear; 0 outside."""
         batch, frames = states.shape[:2]
         maps = states.flatten(0, 1).transpose(1, 2).reshape(batch * frames, -1, *self.tokens)
-        x = (points[..., 0] - self.grid.x_min) / (self.grid.cells_x * self.grid.resolution) * 2 - 1
-        y = (points[..., 1] - self.grid.y_min) / (self.grid.cells_y * self.grid.resolution) * 2 - 1
-        where = torch.stack([y, x], dim=-1).flatten(0, 1)[:, :, None]
+        where = normalised_cells(points, self.grid).flatten(0, 1)[:, :, None]
         sampled = F.grid_sample(maps, where, align_corners=False)  # (B·F, C', A, 1)
         return sampled[..., 0].transpose(1, 2).unflatten(0, (batch, frames))
 

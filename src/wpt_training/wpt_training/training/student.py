@@ -67,7 +67,10 @@ class StudentTask(Task):
             for t, bev in enumerate(bevs, start=first)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        loss = plan_loss(plans, clips.future[:, first:], clips.future_valid[:, first:])
+        driven = clips.future[:, first:], clips.future_valid[:, first:]
+        loss = plan_loss(plans, *driven)
+        for drafts in torch.stack([output.drafts for output in outputs], dim=1).unbind(2):
+            loss = loss + self.losses.draft * plan_loss(drafts, *driven)
         parts = {"plan": self.losses.plan * loss}
         if self.distillation is not None:
             parts |= self._distil(outputs[-1], clips, self.distillation)

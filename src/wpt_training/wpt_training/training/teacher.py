@@ -60,8 +60,10 @@ class TeacherTask(Task):
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
         motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
         expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-        _, ways, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
-        plan, score = candidate_losses(self.trained, ways, ranks, motion, expert, valid, self.losses)
+        _, ways, drafts, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
+        given = (motion, expert, valid, self.losses)
+        plan, score = candidate_losses(self.trained, ways, ranks, *given)
+        plan = plan + draft_loss(self.trained, drafts, *given)
         return plan + score + avoidance_loss(self.trained.config, ways[:, :1], clips, self.others)
 
 
@@ -128,7 +130,8 @@ def teacher_loss(
     given = (motion, expert, valid, weights, followed)
     before = candidate_losses(teacher, output.proposals, output.ranks, *given)
     after = candidate_losses(teacher, output.trajectories, output.scores, *given)
-    parts = {"plan": before[0] + after[0], "score": before[1] + after[1]}
+    drafts = draft_loss(teacher, output.drafts, *given)
+    parts = {"plan": drafts + before[0] + after[0], "score": before[1] + after[1]}
     if others is not None:
         # Before and after looking ahead, as the plan's own loss.
         first = torch.cat([output.proposals[:, :1], output.trajectories[:, :1]], dim=1)
@@ -153,6 +156,28 @@ def candidate_losses(
     """Of ways (B, M, 6, 2) and their scores (B, M): the first one comes nearer to every expert, each of the
     others to those experts whom it answers for; and the scores learn Eq. 11. `followed` (M,) says which
     candidates they are, if not all."""
+    plan = _candidates_plan_loss(teacher, ways, motion, expert, valid, followed)
+    score = imitation_reward_loss(scores, imitation_target(ways.detach(), expert, valid))
+    return weights.plan * plan, weights.score * score
+
+
+def draft_loss(
+    teacher: Teacher,
+    drafts: Tensor,
+    motion: Tensor,
+    expert: Tensor,
+    valid: Tensor,
+    weights: LossConfig,
+    followed: Tensor | None = None,
+) -> Tensor:
+    """Drafts (B, R, M, 6, 2) learn what the candidates refined from them do."""
+    each = [_candidates_plan_loss(teacher, d, motion, expert, valid, followed) for d in drafts.unbind(1)]
+    return weights.plan * weights.draft * torch.stack(each).sum() if each else drafts.new_zeros(())
+
+
+def _candidates_plan_loss(
+    teacher: Teacher, ways: Tensor, motion: Tensor, expert: Tensor, valid: Tensor, followed: Tensor | None
+) -> Tensor:
     plan = plan_loss(ways[:, 0], expert, valid)
     if ways.shape[1] > 1:
         answering = answering_candidate(teacher, motion, expert, valid)
@@ -160,8 +185,7 @@ def candidate_losses(
         found = answering[:, None] == there  # (B, M), at most one a row
         one = (ways * found[..., None, None]).sum(1)
         plan = plan + plan_loss(one, expert, valid & found.any(1, keepdim=True))
-    score = imitation_reward_loss(scores, imitation_target(ways.detach(), expert, valid))
-    return weights.plan * plan, weights.score * score
+    return plan
 
 
 def answering_candidate(teacher: Teacher, motion: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
