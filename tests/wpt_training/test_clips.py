@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -122,7 +124,7 @@ def test_plans_learn_to_avoid_those_who_are_there(data, store):
     packed, _ = read_packed(store, data.names[drive])
     boxes = others.at(clips.number, torch.device("cpu"))
     for step, truth in enumerate(packed.truth(sample).boxes):
-        found = boxes[0, step][boxes[0, step, :, 0] < 1e3]
+        found = boxes[0, step][boxes[0, step, :, 0] < 1e3][:, :5]
         wanted = np.column_stack([truth.centers[:, :2], truth.sizes[:, :2], truth.yaws])
         np.testing.assert_allclose(sorted(found.tolist()), sorted(wanted.tolist()), atol=1e-5)
     config = TeacherConfig(reward=RewardConfig(teaches=10.0, clearance=0.0))
@@ -131,6 +133,25 @@ def test_plans_learn_to_avoid_those_who_are_there(data, store):
     assert avoidance_loss(config, into, clips, others) > 10.0
     assert avoidance_loss(config, clips.future[:, -1:], clips, others) == 0.0
     assert avoidance_loss(config, into, clips, None) == 0.0
+
+
+def test_who_stands_is_told_from_who_moves(store):
+    rows = [
+        [step, x, y, 0.0, 4.5, 2.0, 1.5, 0.0, 0]
+        for step in range(6)
+        for x, y in ((10.0, 3.0), (20.0 + 2.0 * step, -3.0))  # one parked, one at 4 m/s
+    ]
+    packed, _ = read_packed(store, "one")
+    drive = replace(
+        packed,
+        stamps=packed.stamps[:1],
+        future=np.zeros((1, 6, 2), np.float32),
+        boxes=np.array(rows, np.float32),
+        box_starts=np.array([0, len(rows)]),
+    )
+    boxes = RoadUsers([drive]).at(torch.tensor([0]), torch.device("cpu"))[0]
+    assert boxes[:, 0, 5].tolist() == [1.0] * 6  # the parked one is the nearer at each step
+    assert boxes[:, 1, 5].tolist() == [0.0] * 6
 
 
 def test_only_a_reward_that_teaches_makes_plans_avoid_anybody(data):

@@ -170,9 +170,10 @@ def test_a_reward_that_is_left_out_changes_nothing():
 CAR_AHEAD = (20.0, 0.0, 4.5, 2.0, 0.0)  # x, y, length, width, yaw: its rear 17.75 m ahead
 
 
-def others(*boxes: tuple[float, ...]) -> torch.Tensor:
-    """(1, 6, A, 5): the same at every step."""
-    return torch.tensor(boxes, dtype=torch.float32).expand(1, 6, -1, -1)
+def others(*boxes: tuple[float, ...], stand: bool = False) -> torch.Tensor:
+    """(1, 6, A, 6): the same at every step."""
+    table = torch.tensor([(*box, float(stand)) for box in boxes], dtype=torch.float32)
+    return table.expand(1, 6, -1, -1)
 
 
 def test_intrusion_is_how_far_back_the_ego_would_have_to_be():
@@ -228,3 +229,10 @@ def test_who_but_grazes_somebody_is_not_told_to_brake():
     assert depth[0, 0, 5] > 0
     depth.sum().backward()
     assert plan.grad.abs().max() == 0.0
+
+
+def test_who_grazes_somebody_who_stands_learns_to_keep_aside():
+    # 0.125 m deep, its middle to the left: a metre to the right is three metres less.
+    plan = straight(6.0)[None, None].requires_grad_()
+    intrusion(plan, others((18.0, 1.8, 4.5, 2.0, 0.0), stand=True), 0.0).sum().backward()
+    assert plan.grad[0, 0, 5].tolist() == [0.0, 3.0]

@@ -146,27 +146,29 @@ def comfort(trajectories: Tensor, speed: Tensor) -> Tensor:
 
 def intrusion(trajectories: Tensor, others: Tensor, margin: float) -> Tensor:
     """NC (Eq. 17) as something to descend: how far back (m), or a third of it aside, the ego would have to be
-    at each step so as to keep `margin` m from everybody. trajectories (B, M, 6, 2), others (B, 6, A, 5) as
-    `x, y, length, width, yaw` in base_link -> (B, M, 6).
+    at each step so as to keep `margin` m from everybody. trajectories (B, M, 6, 2), others (B, 6, A, 6) as
+    `x, y, length, width, yaw, stands` in base_link -> (B, M, 6).
 
-    The ego is three discs along its box. What is learned from it is when to be somewhere, never where to go:
-    only the way back is descended, along the ego's headings. Else who meets somebody in a turn learns not to
-    turn. Who but grazes somebody, and is out sooner aside, learns nothing.
+    The ego is three discs along its box. From those who move one learns when to be somewhere, never where to
+    go: only the way back is descended, along the ego's headings. Else who meets somebody in a turn learns
+    not to turn. Who but grazes them, and is out sooner aside, learns nothing. Around those who stand (1, else
+    0) the way aside is descended as well.
     """
     heading = headings(trajectories).detach()
-    along = torch.stack([torch.cos(heading), torch.sin(heading)], dim=-1)
-    fixed = trajectories.detach()
-    trajectories = fixed + ((trajectories - fixed) * along).sum(-1, keepdim=True) * along
     centers = _box_points(trajectories, _discs(trajectories), heading)
     from_box = centers[:, :, :, :, None] - others[:, None, :, None, :, :2]  # (B, M, 6, discs, A, 2)
     yaw = others[:, None, :, None, :, 4]
-    at = _turned(from_box, -yaw)
+    free = _turned(from_box, -yaw)
     half = others[:, None, :, None, :, 2:4] / 2 + EGO_WIDTH / 2 + margin
     ahead = heading[..., None, None] - yaw
-    back = _way_out(at, half, ahead + torch.pi)
-    aside = [_way_out(at.detach(), half, ahead + turn) for turn in (torch.pi / 2, -torch.pi / 2)]
+    along = torch.stack([torch.cos(ahead), torch.sin(ahead)], dim=-1)
+    fixed, stands = free.detach(), others[:, None, :, None, :, 5:] > 0.5
+    on_its_way = fixed + ((free - fixed) * along).sum(-1, keepdim=True) * along
+    back = _way_out(torch.where(stands, free, on_its_way), half, ahead + torch.pi)
+    beside = torch.where(stands, free, fixed)
+    aside = [_way_out(beside, half, ahead + turn) for turn in (torch.pi / 2, -torch.pi / 2)]
     depth = torch.minimum(back, SIDEWAYS * torch.minimum(*aside))
-    inside = (at.abs() < half).all(-1)
+    inside = (fixed.abs() < half).all(-1)
     return torch.where(inside, depth, torch.zeros_like(depth)).flatten(3).amax(-1)
 
 
