@@ -181,10 +181,17 @@ def _table(
     rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
     for name, measured in results.items():
         values = np.array([_figures(number, result) for result in measured])
-        # The sums behind a comparison stay with the run: they are long.
-        origins = [{key: value for key, value in result.items() if key != "by_drive"} for result in measured]
+        origins = [_without_sums(result) for result in measured]
         rows.append({**_row(number, name, values), "made_by": origins})
     return {"made_by": made_by, "rows": rows, "compared": _compared(number, results)}
+
+
+def _without_sums(result: dict[str, Any]) -> dict[str, Any]:
+    """The sums behind a comparison stay with the run: they are long."""
+    short = {key: value for key, value in result.items() if key != "by_drive"}
+    if "by_drive" in result:
+        short["of_one_drive"] = round(DriveSums.from_dict(result["by_drive"]).of_one_drive, 4)
+    return short
 
 
 def _result(plan: Plan, number: int, name: str, run: Path, validation: Any, bar: Bar) -> dict[str, Any]:

@@ -41,6 +41,7 @@ NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model`, student and teacher "
     "see with the world model's perception as it is. `slowed` learned, as those three do, from clips as if "
     "the ego came slower as well; `never slowed` did not.",
+    8: "Training steps alone: the world model's look at the data, and a teacher's, come on top.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
@@ -157,7 +158,7 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
 
 
 def _by_second(rows: list[dict[str, Any]]) -> list[str]:
-    head = ["", "L2 1 s", "2 s", "3 s", "collision 1 s", "2 s", "3 s", "obb avg."]
+    head = ["", "L2 1 s", "2 s", "3 s", "collision 1 s", "2 s", "3 s", "obb avg.", "of one drive (%)"]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
         results = row["made_by"]
@@ -166,7 +167,8 @@ def _by_second(rows: list[dict[str, Any]]) -> list[str]:
             return f"{sum(result[key][index] for result in results) / len(results):.2f}"
 
         cells = [mean(key, index) for key in ("l2", "collision") for index in range(3)]
-        lines.append(_line([row["name"], *cells, mean("obb", 3)]))
+        most = 100 * sum(result["of_one_drive"] for result in results) / len(results)
+        lines.append(_line([row["name"], *cells, mean("obb", 3), f"{most:.0f}"]))
     return lines
 
 
