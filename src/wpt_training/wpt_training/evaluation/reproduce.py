@@ -75,7 +75,6 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("driving score", "student", "baseline"), ("driving score", "teacher", "baseline"),
         ("driving score", "student", "baseline on the world model"),
         ("driving score", "teacher", "baseline on the world model"),
-        ("driving score", "baseline on the world model", "baseline on the world model, never slowed"),
     ),
     3: (
         ("collision", "teacher by score", "baseline-t"), ("collision", "teacher", "teacher by score"),
