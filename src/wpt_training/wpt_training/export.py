@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from wpt_training.models.world_model import WorldModel
 from wpt_training.training.checkpoint import RunState, load_weights, read_state
 
 GOLDEN_HEIGHT, GOLDEN_WIDTH = 72, 128  # small, so that a bundle stays small
+FLOAT_BITS = 23  # a 32-bit float's, after the first
 
 
 def export_bundle(
@@ -43,12 +45,14 @@ def export_bundle(
     trained: bool,
     training: dict[str, Any],
     state: BevGrid | None = None,
+    weight_bits: int = FLOAT_BITS,
 ) -> PolicyBundle:
     """Writes the bundle and opens it once, so that what is left on disk is known to be readable.
 
     `policy` takes `POLICY_INPUTS` with B = 1 and gives (trajectory, next BEV), a teacher its candidates
     (1, M, 6, 2) and their rewards (1, M, 7) as well; `state` is the shape of
-    its recurrent BEV, the configuration's if None.
+    its recurrent BEV, the configuration's if None. With fewer `weight_bits` each weight is rounded to so many
+    bits after its first: they stay 32-bit floats, but take less room on disk.
     """
     state = state or config.bev
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +60,9 @@ def export_bundle(
     for module in policy.modules():
         if isinstance(module, ImageEncoder):
             module.fuse()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.copy_(rounded(parameter, weight_bits))
     inputs = golden_inputs(config, state)
     height = torch.export.Dim("height", min=32, max=4096)
     width = torch.export.Dim("width", min=32, max=8192)
@@ -65,6 +72,7 @@ def export_bundle(
         trajectory = program.module()(*inputs)[0]
     _strip(program)
     torch.export.save(program, folder / POLICY_FILE)
+    _deflate(folder / POLICY_FILE)
     arrays = {name: value.numpy() for name, value in zip(POLICY_INPUTS, inputs, strict=True)}
     np.savez_compressed(folder / GOLDEN_FILE, trajectory=trajectory.numpy(), **arrays)  # type: ignore[arg-type]
     manifest = Manifest(
@@ -91,21 +99,24 @@ def export_checkpoint(
     folder: Path,
     metrics: dict[str, Any] | None = None,
     by_score: bool = False,
+    weight_bits: int = FLOAT_BITS,
 ) -> PolicyBundle:
     """The averaged weights of a training run (student, baseline, teacher, baseline-t) as a bundle; with
-    `by_score` a teacher chooses by its planner's own scores, not by rewards. Raises ConfigError."""
+    `by_score` a teacher chooses by its planner's own scores, not by rewards; `weight_bits` as in
+    `export_bundle`. Raises ConfigError."""
     state, config, policy = trained_policy(checkpoint, by_score)
     training = {
         "recipe": state.recipe, "config": state.config, "data": state.data, "steps": state.step,
         "finished": state.finished, "seconds": round(state.seconds), "git_revision": state.git_revision,
-        "metrics": metrics or {}, "chooses_by_score": by_score,
+        "metrics": metrics or {}, "chooses_by_score": by_score, "weight_bits": weight_bits,
     }  # fmt: skip
     if isinstance(policy, Student):
         role: Literal["student", "baseline"] = "student" if state.recipe == "student" else "baseline"
-        return export_bundle(policy, config.student, folder, role, True, training)
+        return export_bundle(policy, config.student, folder, role, True, training, None, weight_bits)
     bev = config.student.bev
     queue = bev.model_copy(update={"channels": bev.channels * config.world.queue})
-    return export_bundle(TeacherPolicy(policy), config.student, folder, "teacher", True, training, queue)
+    teacher = TeacherPolicy(policy)
+    return export_bundle(teacher, config.student, folder, "teacher", True, training, queue, weight_bits)
 
 
 def trained_policy(
@@ -146,9 +157,19 @@ def golden_inputs(config: StudentConfig, state: BevGrid | None = None, seed: int
         extrinsics[None],
         torch.tensor([[2.5, 0.05, 0.02, config.interval, 4.8, 5.2, 0.04]]),
         torch.tensor([len(config.commands) - 1]),
-        torch.randn(1, grid.cells_x * grid.cells_y, grid.channels, generator=generator) * 0.1,
+        # Of few values: it hardly takes room.
+        torch.randint(-3, 4, (1, grid.cells_x * grid.cells_y, grid.channels), generator=generator) / 16,
         torch.ones(1),
     ]
+
+
+def rounded(weights: Tensor, bits: int) -> Tensor:
+    """32-bit floats to the nearest with `bits` of 23 bits after the first."""
+    cut = FLOAT_BITS - bits
+    if cut <= 0:
+        return weights.clone()
+    raw = weights.contiguous().view(torch.int32)
+    return ((raw + (1 << cut - 1)) >> cut << cut).view(torch.float32)
 
 
 def git_revision(folder: Path) -> str:
@@ -170,6 +191,18 @@ def _strip(program: torch.export.ExportedProgram) -> None:
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
             node.meta.pop(key, None)
+
+
+def _deflate(path: Path) -> None:
+    """torch writes its archives uncompressed, and reads them either way."""
+    smaller = path.with_suffix(".partial")
+    with (
+        zipfile.ZipFile(path) as stored,
+        zipfile.ZipFile(smaller, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
+    ):
+        for entry in stored.infolist():
+            packed.writestr(zipfile.ZipInfo(entry.filename), stored.read(entry), zipfile.ZIP_DEFLATED, 9)
+    smaller.replace(path)
 
 
 class _Positional(nn.Module):

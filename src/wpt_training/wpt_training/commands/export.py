@@ -19,6 +19,12 @@ def export(
     by_score: Annotated[
         bool, typer.Option("--by-score", help="a teacher chooses by its planner's scores, not by rewards")
     ] = False,
+    weight_bits: Annotated[
+        int,
+        typer.Option(
+            min=4, max=23, help="bits kept of each weight after the first; 7, as in bfloat16, halve a bundle"
+        ),
+    ] = 23,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="random weights: to try the node, not to drive")
     ] = False,
@@ -33,7 +39,7 @@ def export(
         if checkpoint is not None:
             from wpt_training.export import export_checkpoint
 
-            identity = export_checkpoint(checkpoint, folder, None, by_score).short_identity
+            identity = export_checkpoint(checkpoint, folder, None, by_score, weight_bits).short_identity
         else:
             identity = export_untrained(folder, config, seed)
         console.print(f"{folder}: bundle {identity}")
