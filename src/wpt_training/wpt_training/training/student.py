@@ -60,14 +60,13 @@ class StudentTask(Task):
         if self.seen is None:
             bevs = encode_clips(self.trained.perception, clips)
         else:
-            bevs = self.seen.clip(clips.number, 1, clips.future.device)
-        first = clips.length - len(bevs)
+            bevs = self.seen.clip(clips.number, clips.length, clips.future.device)
         outputs = [
             self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
-            for t, bev in enumerate(bevs, start=first)
+            for t, bev in enumerate(bevs)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        driven = clips.future[:, first:], clips.future_valid[:, first:]
+        driven = clips.future, clips.future_valid
         loss = plan_loss(plans, *driven)
         for drafts in torch.stack([output.drafts for output in outputs], dim=1).unbind(2):
             loss = loss + self.losses.draft * plan_loss(drafts, *driven)
