@@ -105,7 +105,7 @@ EXPERIMENTS = {
 # configuration says so.
 TABLES: dict[int, tuple[str, ...]] = {
     1: ("baseline", "baseline on the world model", "baseline-t", "student", "teacher"),
-    2: ("baseline", "baseline on the world model", "student", "teacher"),
+    2: ("baseline", "student", "teacher"),
     3: ("baseline-t", "teacher by score", "teacher by imitation", "teacher"),
     4: (*(f"teacher without {name}" for name in _ALL), "teacher"),
     5: ("teacher gt-occ", "teacher wm-occ"),
@@ -113,7 +113,7 @@ TABLES: dict[int, tuple[str, ...]] = {
         "baseline on the world model", "student, not distilled", "student, query",
         "student, query and imitation", "student",
     ),
-    7: ("baseline", "baseline on the world model", "student", "teacher"),
+    7: ("baseline", "student", "teacher"),
     8: ("baseline-t", "teacher", "baseline", "baseline on the world model", "student"),
     9: ("baseline-t", "teacher by score", "teacher", "baseline", "student"),
 }  # fmt: skip

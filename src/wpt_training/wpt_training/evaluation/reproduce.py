@@ -73,8 +73,6 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
     ),
     2: (
         ("driving score", "student", "baseline"), ("driving score", "teacher", "baseline"),
-        ("driving score", "student", "baseline on the world model"),
-        ("driving score", "teacher", "baseline on the world model"),
     ),
     3: (
         ("collision", "teacher by score", "baseline-t"), ("collision", "teacher", "teacher by score"),

@@ -39,7 +39,7 @@ _BY_CHOICE = (
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model`, student and teacher "
-    "see with the world model's perception as it is, and learn from clips as if the ego came slower as well.",
+    "see with the world model's perception as it is.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
