@@ -34,12 +34,11 @@ def normalised_cells(points: Tensor, grid: BevGrid) -> Tensor:
     return torch.stack([y, x], dim=-1)
 
 
-def sample_bev(bev: Tensor, points: Tensor, grid: BevGrid) -> Tensor:
-    """BEV (B, X·Y, C) at points (B, A, 2) m -> (B, A, C), bilinear; 0 outside."""
-    with full_precision(bev.device):
-        maps = bev.float().transpose(1, 2).unflatten(2, (grid.cells_x, grid.cells_y))
+def sample_map(maps: Tensor, points: Tensor, grid: BevGrid) -> Tensor:
+    """Maps (B, C, X', Y') of the area of `grid` at points (B, A, 2) m -> (B, A, C), bilinear; 0 outside."""
+    with full_precision(maps.device):
         where = normalised_cells(points.float(), grid)[:, :, None]
-        return F.grid_sample(maps, where, align_corners=False)[..., 0].transpose(1, 2)
+        return F.grid_sample(maps.float(), where, align_corners=False)[..., 0].transpose(1, 2)
 
 
 def project_pillars(

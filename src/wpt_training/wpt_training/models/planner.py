@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wpt_planner.plan_guard import PLAN_STEPS, PLAN_TIMES
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.attention import Attention, feed_forward
-from wpt_training.models.bev_encoder import sample_bev
+from wpt_training.models.bev_encoder import sample_map
 from wpt_training.models.config import PlannerConfig
 
 # What the ego's status is divided by: m/s, m/s², rad/s.
@@ -71,8 +71,7 @@ class PlanHead(nn.Module):
 
 
 class PlanRefinement(nn.Module):
-    """A query reads the BEV around the draft it stands for: dense attention finds the leading car among a
-    thousand cells only after long training, the draft knows where it would be met."""
+    """A query drafts a plan, and reads the BEV around it."""
 
     around: Tensor
 
@@ -88,13 +87,13 @@ class PlanRefinement(nn.Module):
         self.draft = nn.Linear(2 * PLAN_STEPS, channels)
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, queries: Tensor, bev: Tensor, motion: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
-        """queries (B, K, C), bev (B, X·Y, C), motion (B, 4) as `ego_status` -> queries, and the draft
+    def forward(self, queries: Tensor, maps: Tensor, motion: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
+        """queries (B, K, C), maps (B, C, X, Y), motion (B, 4) as `ego_status` -> queries, and the draft
         (B, K, 6, 2) they had stood for. No gradient reaches the draft through what was seen along it."""
         draft = self.head(queries, motion)
         way = draft.detach()
         points = (way[..., None, :] + self.around).flatten(1, 3)  # (B, K·6·A, 2)
-        seen = sample_bev(bev, points, grid).reshape(*queries.shape[:2], -1)
+        seen = sample_map(maps, points, grid).reshape(*queries.shape[:2], -1)
         queries = self.norm(queries + self.seen(seen) + self.draft(way.flatten(2) / 20.0))
         return queries, draft
 
@@ -104,9 +103,8 @@ class Overview(nn.Module):
 
     def __init__(self, grid: BevGrid) -> None:
         super().__init__()
-        channels, self.shape = grid.channels, (grid.cells_x, grid.cells_y)
+        channels, x, y = grid.channels, grid.cells_x, grid.cells_y
         steps: list[nn.Module] = []
-        x, y = self.shape
         while max(x, y) > OVERVIEW_SIDE:
             steps += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.ReLU()]
             x, y = (x + 1) // 2, (y + 1) // 2
@@ -120,9 +118,9 @@ class Overview(nn.Module):
             nn.Linear(2 * channels, channels),
         )
 
-    def forward(self, bev: Tensor) -> Tensor:
-        """(B, X·Y, C) -> (B, C)."""
-        vector: Tensor = self.net(bev.transpose(1, 2).unflatten(2, self.shape))
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, X, Y) -> (B, C)."""
+        vector: Tensor = self.net(maps)
         return vector
 
 
@@ -153,14 +151,16 @@ class PlanDecoder(nn.Module):
         queries = self.queries(index) + self.motion(motion / self.usual)[:, None]
         if offset is not None:
             queries = queries + offset
+        # Contiguous, for all who sample it.
+        maps = bev.transpose(1, 2).contiguous().unflatten(2, (self.grid.cells_x, self.grid.cells_y))
         if self.overview is not None:
-            queries = queries + self.overview(bev)[:, None]
+            queries = queries + self.overview(maps)[:, None]
         tokens = bev + self.position
         for layer in self.layers:
             queries = layer(queries, tokens)
         drafts = []
         for refinement in self.refinements:
-            queries, draft = refinement(queries, bev, motion, self.grid)
+            queries, draft = refinement(queries, maps, motion, self.grid)
             drafts.append(draft)
         if not drafts:
             return PlanQueries(queries, motion.new_zeros(len(motion), 0, self.count, PLAN_STEPS, 2))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.attention import Attention, feed_forward
-from wpt_training.models.bev_encoder import normalised_cells
+from wpt_training.models.bev_encoder import sample_map
 from wpt_training.models.config import PlannerConfig, StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
@@ -126,9 +125,7 @@ class WorldModel(nn.Module):
         """States (B, F, S, C') at points (B, F, A, 2) m -> (B, F, A, C'), bilinear; 0 outside."""
         batch, frames = states.shape[:2]
         maps = states.flatten(0, 1).transpose(1, 2).reshape(batch * frames, -1, *self.tokens)
-        where = normalised_cells(points, self.grid).flatten(0, 1)[:, :, None]
-        sampled = F.grid_sample(maps, where, align_corners=False)  # (B·F, C', A, 1)
-        return sampled[..., 0].transpose(1, 2).unflatten(0, (batch, frames))
+        return sample_map(maps, points.flatten(0, 1), self.grid).unflatten(0, (batch, frames))
 
     def _actions(self, way: Tensor) -> Tensor:
         """(B, 6, 2) -> action tokens (B, 6, C'): where the ego is at each step, and how it got there."""
