@@ -23,6 +23,7 @@ from wpt_training.models.config import (
     BackboneConfig,
     DataConfig,
     LossConfig,
+    PlannerConfig,
     RecipeConfig,
     RewardConfig,
     StudentConfig,
@@ -46,6 +47,7 @@ SMALL = StudentConfig(
     image_width=64,
     backbone=BackboneConfig(embedding_size=8, hidden_sizes=[8, 8, 16], depths=[1, 1, 1]),
     bev=BevGrid(cells_x=8, cells_y=8, channels=16, resolution=8.0, x_min=-16.0, y_min=-32.0),
+    planner=PlannerConfig(refinements=2, overview=True),
 )
 
 

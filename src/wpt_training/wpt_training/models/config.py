@@ -49,14 +49,15 @@ class BevEncoderConfig(_Strict):
 
 
 class PlannerConfig(_Strict):
-    """Eq. 2-3's decoder: `queries` plan queries cross-attend to the BEV, then look along their drafts."""
+    """Eq. 2-3's decoder: `queries` plan queries cross-attend to the BEV; not in the paper: they can begin
+    with an overview of it, and look along the plans they draft."""
 
     layers: int = 2
     heads: int = 4
     queries: int = 1
     feed_forward: int = 128
-    refinements: int = Field(2, ge=0, description="times that a draft looks around itself and is made anew")
-    overview: bool = Field(True, description="queries begin with the whole BEV in one vector")
+    refinements: int = Field(0, ge=0, description="times that a draft looks around itself and is made anew")
+    overview: bool = Field(False, description="queries begin with the whole BEV in one vector")
 
 
 class StudentConfig(_Strict):

@@ -185,6 +185,9 @@ def described(config: TrainingConfig, name: str) -> dict[str, object]:
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
     if recipe_config(config, name) is config.teacher_recipe:
         del content["teacher"]["reward"]["at_inference"]  # chosen when it drives, not when it learns
+    if name == "world":  # the plans that it learns beside are made the published way
+        for key in ("refinements", "overview"):
+            del content["student"]["planner"][key]
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 
