@@ -14,7 +14,7 @@ from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
 from wpt_training.models.world_model import WorldModel
-from wpt_training.training.teacher import answering_candidate, candidate_losses
+from wpt_training.training.teacher import answering_candidate, candidate_losses, draft_loss
 
 from conftest import ROOT, SMALL
 from test_training import CONFIG
@@ -132,6 +132,18 @@ def test_the_first_candidate_learns_of_every_expert_the_others_of_those_like_the
     assert (ways.grad[:, [0, 2]].abs().sum((2, 3)) > 0).all()
     assert ways.grad[:, 1].abs().sum() == 0
     assert score.item() == pytest.approx(math.log(3))  # equal logits
+
+
+def test_each_draft_counts_its_share_of_a_plan(teacher):
+    motion = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    expert, valid = torch.full((1, 6, 2), 2.5), torch.ones(1, 6, dtype=torch.bool)
+    drafts = torch.zeros(1, 2, 3, 6, 2)
+    drafts[:, 1] = 1.0
+    # L1 over x and y of the first and of the answering candidate: 2·(2·2.5) and 2·(2·1.5).
+    loss = draft_loss(teacher, drafts, motion, expert, valid, LossConfig(draft=0.3))
+    assert loss.item() == pytest.approx(0.3 * (10.0 + 6.0))
+    nothing = draft_loss(teacher, drafts[:, :0], motion, expert, valid, LossConfig(draft=0.3))
+    assert nothing.item() == 0.0
 
 
 def test_rewards_of_ways_that_share_a_future_are_those_of_each_in_it(teacher):

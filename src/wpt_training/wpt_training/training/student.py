@@ -36,7 +36,7 @@ class Distillation:
 
 class StudentTask(Task):
     """Imitation on every sample; on each clip's last one the teacher's queries and rewards as well. With
-    `seen`, BEVs that were made before, perception stays as it is and only the last samples count."""
+    `seen`, BEVs that were made before, perception stays as it is."""
 
     trained: Student
 
@@ -66,10 +66,12 @@ class StudentTask(Task):
             for t, bev in enumerate(bevs)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        driven = clips.future, clips.future_valid
-        loss = plan_loss(plans, *driven)
-        for drafts in torch.stack([output.drafts for output in outputs], dim=1).unbind(2):
-            loss = loss + self.losses.draft * plan_loss(drafts, *driven)
+        loss = plan_loss(plans, clips.future, clips.future_valid)
+        drafts = torch.stack([output.drafts for output in outputs], dim=1)  # (B, T, R, 6, 2)
+        if count := drafts.shape[2]:
+            driven = clips.future[:, :, None].expand_as(drafts)
+            known = clips.future_valid[:, :, None].expand(-1, -1, count, -1)
+            loss = loss + self.losses.draft * count * plan_loss(drafts, driven, known)
         parts = {"plan": self.losses.plan * loss}
         if self.distillation is not None:
             parts |= self._distil(outputs[-1], clips, self.distillation)

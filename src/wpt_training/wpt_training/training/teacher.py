@@ -171,20 +171,26 @@ def draft_loss(
     followed: Tensor | None = None,
 ) -> Tensor:
     """Drafts (B, R, M, 6, 2) learn what the candidates refined from them do."""
-    each = [_candidates_plan_loss(teacher, d, motion, expert, valid, followed) for d in drafts.unbind(1)]
-    return weights.plan * weights.draft * torch.stack(each).sum() if each else drafts.new_zeros(())
+    if not drafts.shape[1]:
+        return drafts.new_zeros(())
+    plan = _candidates_plan_loss(teacher, drafts, motion, expert, valid, followed)
+    return weights.plan * weights.draft * drafts.shape[1] * plan
 
 
 def _candidates_plan_loss(
     teacher: Teacher, ways: Tensor, motion: Tensor, expert: Tensor, valid: Tensor, followed: Tensor | None
 ) -> Tensor:
-    plan = plan_loss(ways[:, 0], expert, valid)
-    if ways.shape[1] > 1:
+    """Of ways (B, M, 6, 2), or the mean over several of each (B, R, M, 6, 2)."""
+    ways = ways if ways.dim() == 5 else ways[:, None]
+    count, candidates = ways.shape[1:3]
+    every, known = expert[:, None].expand(-1, count, -1, -1), valid[:, None].expand(-1, count, -1)
+    plan = plan_loss(ways[:, :, 0], every, known)
+    if candidates > 1:
         answering = answering_candidate(teacher, motion, expert, valid)
-        there = torch.arange(ways.shape[1], device=ways.device) if followed is None else followed
+        there = torch.arange(candidates, device=ways.device) if followed is None else followed
         found = answering[:, None] == there  # (B, M), at most one a row
-        one = (ways * found[..., None, None]).sum(1)
-        plan = plan + plan_loss(one, expert, valid & found.any(1, keepdim=True))
+        one = (ways * found[:, None, :, None, None]).sum(2)
+        plan = plan + plan_loss(one, every, known & found.any(1)[:, None, None])
     return plan
 
 
