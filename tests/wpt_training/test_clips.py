@@ -104,6 +104,16 @@ def test_clips_without_labels_hold_none_and_those_asked_for_are_the_same(store, 
     assert torch.equal(drivable, full.drivable)
 
 
+def test_on_cached_views_a_clip_that_begins_within_a_drive_knows_how_the_ego_came(data, store):
+    cached = ClipData(store, packed_names(store), CONFIG.labels(), 2, with_images=False)
+    assert data.starts[:2] == [(0, 0), (0, 1)]
+    before, after = cached[0], cached[1]
+    assert before.bev_valid.tolist() == [[0.0, 1.0]]
+    assert after.bev_valid.tolist() == [[1.0, 1.0]]
+    assert torch.equal(after.ego_motion[:, 0], before.ego_motion[:, 1])
+    assert data[1].bev_valid.tolist() == [[0.0, 1.0]]
+
+
 def test_earlier_labels_are_those_of_their_own_samples(data):
     # The first sample of clip 1 is the last of clip 0, of the same drive.
     before, after = data[0], data[1]

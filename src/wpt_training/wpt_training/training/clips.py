@@ -158,7 +158,7 @@ class ClipData(Dataset[Clips]):
         packed, images = self.packed[drive], self._images[drive]
         chosen = slice(start, start + self.clip)
         last = start + self.clip - 1
-        motion, valid = _ego_motion(packed, start, self.clip)
+        motion, valid = self._motion(drive, start)
         values: dict[str, NDArray[np.generic] | np.generic] = {
             "images": np.array(images[chosen] if self.with_images else images[chosen, :0]),
             "camera_valid": packed.camera_valid[chosen].astype(np.float32),
@@ -175,6 +175,14 @@ class ClipData(Dataset[Clips]):
         }
         values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
+
+    def _motion(self, drive: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`ego_motion` (T, 7) and `bev_valid` (T,): a cached BEV of the first sample has a past as well."""
+        packed = self.packed[drive]
+        if self.with_images or not packed.follows(start):
+            return _ego_motion(packed, start, self.clip)
+        motion, valid = _ego_motion(packed, start - 1, self.clip + 1)
+        return motion[1:], valid[1:]
 
     def _all_labels(self, packed: PackedDrive, start: int) -> dict[str, NDArray[np.generic]]:
         last = start + self.clip - 1

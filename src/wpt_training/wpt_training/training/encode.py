@@ -32,5 +32,7 @@ def remember_clips(world: WorldModel, bevs: list[Tensor], clips: Clips) -> Tenso
     """The memory queue (B, X·Y, queue·C) after the last of a clip's BEVs."""
     queue = torch.zeros_like(bevs[0]).repeat(1, 1, world.config.queue)
     for t, bev in enumerate(bevs):
-        queue = world.remember(bev, queue, clips.ego_motion[:, t], clips.bev_valid[:, t])
+        # Of what was before the clip nothing is remembered.
+        remembered = clips.bev_valid[:, t] if t else torch.zeros_like(clips.bev_valid[:, t])
+        queue = world.remember(bev, queue, clips.ego_motion[:, t], remembered)
     return queue
