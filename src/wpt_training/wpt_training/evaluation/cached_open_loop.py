@@ -89,8 +89,9 @@ def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequen
     plans = []
     for choice in choices:
         if choice.by_score or teacher.reward is None or output.rewards is None:
-            best = output.scores.argmax(1)
+            best = teacher.best(output.scores)
         else:
-            best = teacher.reward.final(output.rewards, None, choice.rewards).argmax(1)
+            final = teacher.reward.final(output.rewards, None, choice.rewards)
+            best = teacher.best(output.scores, final)
         plans.append(output.trajectories[rows, best])
     return plans
