@@ -80,7 +80,7 @@ def recipe_config(config: TrainingConfig, name: str) -> RecipeConfig:
 def without_reward(config: TrainingConfig) -> TrainingConfig:
     """Baseline-T: one candidate, planned on its predicted future, and no reward model."""
     reward = RewardConfig(imitation=False, simulation=[], at_inference=False)
-    teacher = config.teacher.model_copy(update={"candidates": 1, "margin": 0.0, "reward": reward})
+    teacher = config.teacher.model_copy(update={"candidates": 1, "reward": reward})
     return config.model_copy(update={"teacher": teacher})
 
 
