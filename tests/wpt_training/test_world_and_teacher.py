@@ -9,7 +9,7 @@ import torch
 
 from wpt_training.drives.occupancy import CLASSES
 from wpt_training.export import golden_inputs
-from wpt_training.models.config import LossConfig, RewardConfig, TeacherConfig, load_training_config
+from wpt_training.models.config import LossConfig, load_training_config
 from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
@@ -104,16 +104,6 @@ def test_the_best_candidate_has_the_highest_final_reward_or_score(teacher):
     teacher.choose_by_score()
     again = teacher.plan(queue(), *inputs()[:2], inputs()[2])
     assert torch.equal(again.best, again.scores.argmax(1))
-
-
-def test_another_than_the_first_candidate_is_chosen_only_if_it_is_better_by_the_margin(world):
-    # Scores count as imitation in Eq. 14, by its first weight: 2.
-    config = TeacherConfig(candidates=3, margin=0.5, reward=RewardConfig(weights=(2.0, 1.0, 1.0, 1.0)))
-    teacher = Teacher(SMALL, config, world)
-    final = torch.tensor([[0.0, 0.4, 0.3], [0.0, 0.4, 0.6], [0.7, 0.6, 0.0]])
-    assert teacher.best(torch.zeros(3, 3), final).tolist() == [0, 2, 0]
-    scores = torch.tensor([[0.0, 0.24, 0.0], [0.0, 0.26, 0.0]])
-    assert teacher.best(scores).tolist() == [0, 1]
 
 
 def test_the_world_model_stays_frozen_and_a_judged_plan_gets_a_gradient(teacher):

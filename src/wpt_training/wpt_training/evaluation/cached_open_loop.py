@@ -89,9 +89,8 @@ def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequen
     plans = []
     for choice in choices:
         if choice.by_score or teacher.reward is None or output.rewards is None:
-            best = teacher.best(output.scores)
+            best = output.scores.argmax(1)
         else:
-            final = teacher.reward.final(output.rewards, None, choice.rewards)
-            best = teacher.best(output.scores, final)
+            best = teacher.reward.final(output.rewards, None, choice.rewards).argmax(1)
         plans.append(output.trajectories[rows, best])
     return plans

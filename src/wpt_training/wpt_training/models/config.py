@@ -123,12 +123,6 @@ class TeacherConfig(_Strict):
 
     candidates: int = 6
     layers: int = 1
-    margin: float = Field(
-        0.0,
-        ge=0,
-        description="by how much another candidate's final reward has to be above that of the first one, the "
-        "plan to be expected, to be chosen instead of it",
-    )
     ahead: float = Field(
         1.0,
         gt=0,

@@ -112,6 +112,7 @@ class Teacher(nn.Module):
         trajectories = self.plan_head(queries, motion)
         scores = ranks + self.score(foreseen)[..., 0]
         rewards = final = None
+        best = scores.argmax(1)
         if self.reward is not None:
             with torch.no_grad():  # they choose here; what teaches them is told what it teaches
                 expected = trajectories[:, :1]
@@ -119,7 +120,7 @@ class Teacher(nn.Module):
                     self.world, trajectories, futures, expected, scores, motion, command
                 )  # fmt: skip
             final = self.reward.final(rewards)
-        best = self.best(scores, final if self.by_reward else None)
+            best = final.argmax(1) if self.by_reward else best
         return TeacherOutput(
             trajectories, proposals, drafts, queries, scores, ranks, futures, rewards, final, best
         )  # fmt: skip
@@ -128,13 +129,6 @@ class Teacher(nn.Module):
         """Before any look ahead: BEV (B, X·Y, C), command (B,), motion (B, 4) as `ego_status`."""
         queries, drafts = self.plan_decoder(bev, command, motion, self.anchor(self.anchors.flatten(1) / 10.0))
         return Proposals(queries, self.plan_head(queries, motion), drafts, self.rank(queries)[..., 0])
-
-    def best(self, scores: Tensor, final: Tensor | None = None) -> Tensor:
-        """Index (B,) of the highest `final` reward (B, M), or else of the highest of the planner's `scores`
-        (B, M), which count as imitation does in Eq. 14; the first candidate, unless another is better by the
-        margin: who is exactly right now and then, and far off else, has a good share of Eq. 11 too."""
-        values = self.config.reward.weights[0] * scores if final is None else final
-        return torch.cat([values[:, :1], values[:, 1:] - self.config.margin], dim=1).argmax(1)
 
     def imagine(self, states: Tensor, ways: Tensor) -> Tensor:
         """Each way's own future: states (B, queue, S, C'), ways (B, M, 6, 2) -> (B, M, F, S, C')."""
