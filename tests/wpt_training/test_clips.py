@@ -124,16 +124,7 @@ def test_earlier_labels_are_those_of_their_own_samples(data):
 def test_some_last_samples_have_no_past(data):
     dropped = next(batches(data, 4, 0, 0, 1, memory_drop=1.0))
     assert (dropped.bev_valid[:, -1] == 0).all()
-    assert (dropped.told[:, -1] == 0).all()
     assert (next(batches(data, 4, 0, 0, 1)).bev_valid[:, -1] == 1).all()
-
-
-def test_some_plans_are_not_told_of_the_past_that_the_views_have(data):
-    kept = next(batches(data, 4, 0, 0, 1))
-    untold = next(batches(data, 4, 0, 0, 1, status_drop=1.0))
-    assert torch.equal(kept.told, kept.bev_valid)
-    assert torch.equal(untold.bev_valid, kept.bev_valid)
-    assert (untold.told == 0).all()
 
 
 def test_plans_learn_to_avoid_those_who_are_there(data, store):

@@ -129,5 +129,5 @@ def random_clips(config: TrainingConfig, batch: int, clip: int) -> Clips:
         occupancy=occupancy(frames), flow=torch.zeros(batch, frames, 2, *cells),
         drivable=torch.ones(batch, *cells, dtype=torch.bool),
         labels_valid=torch.ones(batch, frames, dtype=torch.bool), number=torch.zeros(batch, dtype=torch.long),
-        as_driven=torch.ones(batch, dtype=torch.bool), told=torch.ones(batch, clip),
+        as_driven=torch.ones(batch, dtype=torch.bool),
     )  # fmt: skip

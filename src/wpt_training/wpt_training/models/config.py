@@ -197,13 +197,6 @@ class RecipeConfig(_Strict):
     slowed: float = Field(
         0.0, ge=0, le=1, description="chance that a clip counts as if the ego came slower; for planners"
     )
-    status_drop: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="chance that a plan is not told how the ego accelerates: who always knows drives on as it "
-        "does (PlanTF, arXiv 2309.10443); for planners",
-    )
     camera_drop: float = Field(0.1, description="chance that a clip lacks one camera, the front one apart")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     checkpoint_seconds: float = 120.0

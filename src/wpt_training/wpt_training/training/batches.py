@@ -31,7 +31,6 @@ def batches(
     camera_drop: float = 0.0,
     memory_drop: float = 0.0,
     slowed: float = 0.0,
-    status_drop: float = 0.0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -40,7 +39,7 @@ def batches(
 
     With `camera_drop` a clip lacks one camera (never the first) with that chance, the same one in all
     its samples; with `memory_drop` its last sample has no past; with `slowed` it counts as if the ego came
-    slower; with `status_drop` plans of a sample are not told how the ego accelerates.
+    slower.
     """
     share = batch // world_size
     loader = DataLoader(
@@ -59,11 +58,8 @@ def batches(
         if memory_drop > 0:
             kept = torch.from_numpy(generator.random(len(clips)) >= memory_drop)
             clips.bev_valid[:, -1] *= kept
-            clips.told[:, -1] *= kept
         if slowed > 0:
             slow_down(clips, slowed, generator)
-        if status_drop > 0:
-            clips.told *= torch.from_numpy(generator.random(tuple(clips.told.shape)) >= status_drop)
         yield clips
 
 

@@ -30,8 +30,7 @@ class Clips:
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
     `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
-    `as_driven` (B,): motion and future are as recorded. `told` (B, T): `bev_valid` as planners hear of it,
-    without which they are not told how the ego accelerates.
+    `as_driven` (B,): motion and future are as recorded.
     Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
 
@@ -53,7 +52,6 @@ class Clips:
     labels_valid: Tensor
     number: Tensor
     as_driven: Tensor
-    told: Tensor
 
     def to(self, device: torch.device) -> Clips:
         return Clips(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
@@ -174,7 +172,6 @@ class ClipData(Dataset[Clips]):
             "speed": packed.motion[chosen, 0],
             "number": np.int64(self._first_number[drive] + last),
             "as_driven": np.bool_(True),
-            "told": valid.copy(),
         }
         values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})

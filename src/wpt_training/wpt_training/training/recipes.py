@@ -161,8 +161,7 @@ def run_recipe(
     def stream(first: int) -> Iterator[Clips]:
         for clips in batches(
             data, recipe.batch, config.seed, first, steps, 0.0 if uses_cache else recipe.camera_drop,
-            recipe.memory_drop, recipe.slowed, recipe.status_drop, config.data.workers, fabric.global_rank,
-            fabric.world_size,
+            recipe.memory_drop, recipe.slowed, config.data.workers, fabric.global_rank, fabric.world_size,
         ):  # fmt: skip
             yield clips.to(fabric.device)
 

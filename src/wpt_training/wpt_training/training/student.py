@@ -62,7 +62,7 @@ class StudentTask(Task):
         else:
             bevs = self.seen.clip(clips.number, clips.length, clips.future.device)
         outputs = [
-            self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.told[:, t])
+            self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
             for t, bev in enumerate(bevs)
         ]
         plans = torch.stack([output.trajectory for output in outputs], dim=1)
@@ -105,7 +105,7 @@ class StudentTask(Task):
             parts["query"] = config.query * policy_distillation_loss(lesson.query, student.queries[:, 0])
         model = teacher.reward
         if config.reward and model is not None and lesson.rewards is not None:
-            motion = ego_status(clips.ego_motion[:, -1], clips.told[:, -1])
+            motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
             with torch.no_grad():
                 if queue is None:
                     queue = remembered(teacher, given.cache, clips)

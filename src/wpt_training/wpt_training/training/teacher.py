@@ -58,7 +58,7 @@ class TeacherTask(Task):
     def _proposal_loss(self, clips: Clips) -> Tensor:
         """The proposals' and their ranks' part, without looking ahead."""
         bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
-        motion = ego_status(clips.ego_motion[:, -1], clips.told[:, -1])
+        motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
         expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
         _, ways, drafts, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
         given = (motion, expert, valid, self.losses)
@@ -101,7 +101,7 @@ def teacher_plans(
     """The teacher on a clip's last sample, and the memory queue it planned on."""
     queue = remembered(teacher, cache, clips)
     output = teacher.plan(
-        queue, clips.ego_motion[:, -1], clips.command[:, -1], clips.told[:, -1], followed
+        queue, clips.ego_motion[:, -1], clips.command[:, -1], clips.bev_valid[:, -1], followed
     )  # fmt: skip
     return output, queue
 
@@ -126,7 +126,7 @@ def teacher_loss(
     """All of the teacher's losses on the last samples of `clips`, which are of `data`; `output` holds the
     candidates `followed`, `others` are to be avoided."""
     expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-    motion = ego_status(clips.ego_motion[:, -1], clips.told[:, -1])
+    motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
     given = (motion, expert, valid, weights, followed)
     before = candidate_losses(teacher, output.proposals, output.ranks, *given)
     after = candidate_losses(teacher, output.trajectories, output.scores, *given)
@@ -217,7 +217,7 @@ def _reward_losses(
 ) -> dict[str, Tensor]:
     assert teacher.reward is not None
     config = teacher.config.reward
-    motion = ego_status(clips.ego_motion[:, -1], clips.told[:, -1])
+    motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
     candidates = output.trajectories.detach()
     ways = _with_decoys(candidates)
     prior = output.scores.detach().repeat_interleave(1 + DECOYS, dim=1)
