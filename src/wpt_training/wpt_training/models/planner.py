@@ -151,8 +151,9 @@ class PlanDecoder(nn.Module):
         queries = self.queries(index) + self.motion(motion / self.usual)[:, None]
         if offset is not None:
             queries = queries + offset
-        # Contiguous, for all who sample it.
-        maps = bev.transpose(1, 2).contiguous().unflatten(2, (self.grid.cells_x, self.grid.cells_y))
+        maps = bev.transpose(1, 2).unflatten(2, (self.grid.cells_x, self.grid.cells_y))
+        if self.overview is not None or self.refinements:
+            maps = maps.contiguous()  # once, for all who sample it
         if self.overview is not None:
             queries = queries + self.overview(maps)[:, None]
         tokens = bev + self.position
