@@ -79,7 +79,7 @@ def _drive_bevs(
                 seen.each(itemgetter(slice(k, k + 1))),
                 torch.from_numpy(packed.camera_valid[sample : sample + 1]).to(device, torch.float32),
                 torch.from_numpy(packed.ego_from_camera[sample : sample + 1]).to(device),
-                motion.to(device), bev, valid.to(device),
+                torch.from_numpy(motion).to(device), bev, torch.from_numpy(valid).to(device),
             )  # fmt: skip
             made[sample] = bev[0].cpu().numpy()
     return made

@@ -122,14 +122,16 @@ class ClipData(Dataset[Clips]):
         """(S, N, h, w, 3) of a drive, mapped into memory."""
         return self._images[drive]
 
-    def motion_into(self, drive: int, sample: int) -> tuple[Tensor, Tensor]:
-        """`ego_motion` (1, 7) and `bev_valid` (1,) of a sample whose state comes from the one before."""
+    def motion_into(
+        self, drive: int, start: int, count: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`ego_motion` (T, 7) and `bev_valid` (T,) of `count` samples in a row whose states come from the one
+        before."""
         packed = self.packed[drive]
-        if not packed.follows(sample):
-            motion, valid = _ego_motion(packed, sample, 1)
-            return torch.from_numpy(motion), torch.from_numpy(valid)
-        motion, valid = _ego_motion(packed, sample - 1, 2)
-        return torch.from_numpy(motion[1:]), torch.from_numpy(valid[1:])
+        if not packed.follows(start):
+            return _ego_motion(packed, start, count)
+        motion, valid = _ego_motion(packed, start - 1, count + 1)
+        return motion[1:], valid[1:]
 
     def last_number(self, index: int) -> int:
         """`Clips.number` of a clip."""
@@ -158,7 +160,10 @@ class ClipData(Dataset[Clips]):
         packed, images = self.packed[drive], self._images[drive]
         chosen = slice(start, start + self.clip)
         last = start + self.clip - 1
-        motion, valid = self._motion(drive, start)
+        if self.with_images:
+            motion, valid = _ego_motion(packed, start, self.clip)
+        else:  # the first sample's cached BEV has a past as well
+            motion, valid = self.motion_into(drive, start, self.clip)
         values: dict[str, NDArray[np.generic] | np.generic] = {
             "images": np.array(images[chosen] if self.with_images else images[chosen, :0]),
             "camera_valid": packed.camera_valid[chosen].astype(np.float32),
@@ -175,14 +180,6 @@ class ClipData(Dataset[Clips]):
         }
         values |= self._all_labels(packed, start) if self.with_labels else _NO_LABELS
         return Clips(**{name: torch.from_numpy(np.asarray(value))[None] for name, value in values.items()})
-
-    def _motion(self, drive: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`ego_motion` (T, 7) and `bev_valid` (T,): a cached BEV of the first sample has a past as well."""
-        packed = self.packed[drive]
-        if self.with_images or not packed.follows(start):
-            return _ego_motion(packed, start, self.clip)
-        motion, valid = _ego_motion(packed, start - 1, self.clip + 1)
-        return motion[1:], valid[1:]
 
     def _all_labels(self, packed: PackedDrive, start: int) -> dict[str, NDArray[np.generic]]:
         last = start + self.clip - 1
