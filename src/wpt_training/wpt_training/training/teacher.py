@@ -156,7 +156,7 @@ def candidate_losses(
     """Of ways (B, M, 6, 2) and their scores (B, M): the first one comes nearer to every expert, each of the
     others to those experts whom it answers for; and the scores learn Eq. 11. `followed` (M,) says which
     candidates they are, if not all."""
-    plan = _candidates_plan_loss(teacher, ways, motion, expert, valid, followed)
+    plan = _candidates_plan_loss(teacher, ways[:, None], motion, expert, valid, followed)
     score = imitation_reward_loss(scores, imitation_target(ways.detach(), expert, valid))
     return weights.plan * plan, weights.score * score
 
@@ -180,8 +180,7 @@ def draft_loss(
 def _candidates_plan_loss(
     teacher: Teacher, ways: Tensor, motion: Tensor, expert: Tensor, valid: Tensor, followed: Tensor | None
 ) -> Tensor:
-    """Of ways (B, M, 6, 2), or the mean over several of each (B, R, M, 6, 2)."""
-    ways = ways if ways.dim() == 5 else ways[:, None]
+    """Of ways (B, R, M, 6, 2), a mean over R."""
     count, candidates = ways.shape[1:3]
     every, known = expert[:, None].expand(-1, count, -1, -1), valid[:, None].expand(-1, count, -1)
     plan = plan_loss(ways[:, :, 0], every, known)
