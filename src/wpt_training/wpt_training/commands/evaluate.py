@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from wpt_training.commands.console import clear_errors, console, progress_bar
+from wpt_training.commands.settings import settings_from
 
 app = typer.Typer(help="Policies and world models, measured.", no_args_is_help=True)
 
@@ -78,10 +79,9 @@ def open_loop(
     with clear_errors(), tempfile.TemporaryDirectory() as folder:
         from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
         from wpt_training.evaluation.tables import open_loop_rows, print_open_loop, write_json
-        from wpt_training.models.config import load_training_config, with_options
         from wpt_training.training.recipes import training_data
 
-        settings = with_options(load_training_config(config), None, store, None, data)
+        settings = settings_from(config, store, validation=data)
         validation = training_data(settings, progress_bar, split="validation")
         training = training_data(settings, progress_bar)
         scores = score_blind(validation, training)
@@ -110,10 +110,9 @@ def forecasting(
     with clear_errors():
         from wpt_training.evaluation.forecasting import score_forecasting
         from wpt_training.evaluation.tables import print_forecasting, write_json
-        from wpt_training.models.config import load_training_config, with_options
         from wpt_training.training.recipes import load_world, training_data
 
-        settings = with_options(load_training_config(config), None, store, None, data)
+        settings = settings_from(config, store, validation=data)
         model = load_world(settings, world)
         with progress_bar("forecasting") as progress:
             validation = training_data(settings, split="validation")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wpt_training.commands.console import clear_errors, console, progress_bar
+from wpt_training.commands.settings import settings_from
 
 
 def reproduce(
@@ -30,7 +31,7 @@ def reproduce(
     with clear_errors():
         from wpt_training.evaluation.experiments import TABLES
         from wpt_training.evaluation.reproduce import Plan, reproduce_tables
-        from wpt_training.models.config import ConfigError, load_training_config, with_options
+        from wpt_training.models.config import ConfigError
         from wpt_training.report.reproduced import write_report
 
         wanted = sorted(set(table or TABLES))
@@ -38,7 +39,7 @@ def reproduce(
             raise ConfigError(f"--table {unknown[0]}: WPT has tables 1 to 9")
         if not all(part.strip().isdigit() for part in seeds.split(",")):
             raise ConfigError(f"--seeds {seeds}: expected numbers with commas between, e.g. 0,1,2")
-        settings = with_options(load_training_config(config), None, store)
+        settings = settings_from(config, store)
         plan = Plan(
             wanted, [int(part) for part in seeds.split(",")], settings, config, routes,
             out, plan_every, workers or os.cpu_count() or 1, ray, strategy,

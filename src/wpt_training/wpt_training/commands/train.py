@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wpt_training.commands.console import clear_errors, console, progress_bar
+from wpt_training.commands.settings import settings_from
 
 
 def train(
@@ -27,10 +28,9 @@ def train(
 ) -> None:
     """Trains. On many processes: torchrun --nproc-per-node 8 -m wpt_training.cli train student …"""
     with clear_errors():
-        from wpt_training.models.config import load_training_config, with_options
         from wpt_training.training.recipes import RECIPES, Runs, recipe_config, run_recipe
 
-        settings = with_options(load_training_config(config), data, store, seed)
+        settings = settings_from(config, store, data, seed=seed)
         names = RECIPES if recipe == "all" else (recipe,)
         for name in names:
             recipe_config(settings, name)

@@ -241,6 +241,12 @@ class TrainingConfig(_Strict):
     """One file of config/training."""
 
     seed: int = 0
+    threads: int = Field(
+        0,
+        ge=0,
+        description="torch's on a CPU, 0: one a core. Small networks wait more for each other's threads than "
+        "these save, by far where somebody else uses a core",
+    )
     data: DataConfig = DataConfig()
     student: StudentConfig = StudentConfig()
     world: WorldModelConfig = WorldModelConfig()
@@ -306,26 +312,3 @@ def load_training_config(name: str | Path) -> TrainingConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}") from None
-
-
-def with_options(
-    config: TrainingConfig,
-    data: str | None = None,
-    store: Path | None = None,
-    seed: int | None = None,
-    validation: str | None = None,
-) -> TrainingConfig:
-    """What a command line says instead."""
-    changed = {}
-    if data is not None:
-        changed["train"] = data
-    if validation is not None:
-        changed["validation"] = validation
-    if store is not None:
-        changed["store"] = str(store)
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=changed),
-            "seed": config.seed if seed is None else seed,
-        }
-    )
