@@ -30,7 +30,13 @@ class PlannerParameters(BaseModel):
         description="folder of a policy bundle, or student, teacher or baseline: those that come along",
     )
     device: str = Field("auto", description="auto (CUDA if there is one), cpu, cuda, cuda:N")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of the policy, 0: torch's choice")
+    threads: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="CPU threads of the policy: more for a large one, on cores that nothing else uses; "
+        "0: torch's choice",
+    )
     decode_threads: int = Field(2, ge=1, le=64, description="threads that decode images")
     allow_untrained: bool = Field(False, description="publish plans of a bundle with random weights")
     autostart: bool = Field(True, description="configure and activate without a lifecycle manager")
