@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -27,7 +28,7 @@ def result(tmp_path, monkeypatch):
 
     def figures(name, validation="some"):
         return experiments.open_loop_result(
-            experiments.EXPERIMENTS[name], tmp_path, None, validation, lambda _: pytest.MonkeyPatch.context()
+            experiments.EXPERIMENTS[name], tmp_path, None, validation, nullcontext
         )
 
     return figures
