@@ -94,8 +94,8 @@ class WorldModelConfig(_Strict):
     z_max: float = 3.0
     pretext: bool = Field(
         False,
-        description="learn to plan beside it, so that BEVs hold lights and signs as well: for students that "
-        "keep its perception",
+        description="learn to plan beside it, so that BEVs hold lights and signs as well: for those who keep "
+        "its perception, and for teachers that begin with this planner (teacher.begin)",
     )
 
 
@@ -109,6 +109,12 @@ class RewardConfig(_Strict):
     weights: tuple[float, float, float, float] = (0.1, 0.5, 0.5, 1.0)
     ttc_extension: float = Field(5.0, description="m, Eq. 21; the paper's number is lost")
     hidden: int = 128
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="final reward by which another candidate must be better than the first, the plan to be "
+        "expected, to be chosen: small differences are chance",
+    )
     teaches: float = Field(
         0.0,
         ge=0,
@@ -132,6 +138,9 @@ class TeacherConfig(_Strict):
     )
     followed: int | None = Field(
         None, ge=2, description="candidates whose futures a training step imagines, some at random; null: all"
+    )
+    begin: bool = Field(
+        False, description="with the planner that the world model was pretrained beside (world.pretext)"
     )
     reward: RewardConfig = RewardConfig()
 
@@ -266,6 +275,12 @@ class TrainingConfig(_Strict):
             raise ValueError(
                 "distillation.begin needs student_recipe.perception world or frozen, and one planner query"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> TrainingConfig:
+        if self.teacher.begin and not self.world.pretext:
+            raise ValueError("teacher.begin needs world.pretext: it begins with that planner")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,16 @@ AROUND = ((0, 0), (3, 0), (7, 0), (0, 3), (0, -3), (0, 6), (0, -6), (4, 4), (4, 
 OVERVIEW_SIDE, OVERVIEW_CHANNELS = 8, 32
 
 
+class PlanOutput(NamedTuple):
+    """`trajectory` (B, 6, 2) m; `bev` (B, X·Y, C), the next pass's input; `queries` (B, K, C); `drafts`
+    (B, R, 6, 2) m, of which the trajectory was made."""
+
+    trajectory: Tensor
+    bev: Tensor
+    queries: Tensor
+    drafts: Tensor
+
+
 class PlanQueries(NamedTuple):
     """`queries` (B, K, C), and the `drafts` (B, R, K, 6, 2) that were refined on the way to them."""
 
@@ -166,6 +176,23 @@ class PlanDecoder(nn.Module):
         if not drafts:
             return PlanQueries(queries, motion.new_zeros(len(motion), 0, self.count, PLAN_STEPS, 2))
         return PlanQueries(queries, torch.stack(drafts, dim=1))
+
+
+class Planner(nn.Module):
+    """One trajectory on a BEV (Eq. 2-3)."""
+
+    def __init__(self, grid: BevGrid, commands: int, config: PlannerConfig) -> None:
+        super().__init__()
+        self.plan_decoder = PlanDecoder(grid, commands, config)
+        self.plan_head = PlanHead(grid.channels)
+
+    def plan_on(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> PlanOutput:
+        """The plan on the present BEV (B, X·Y, C); the others as `wpt_planner.policy_bundle.POLICY_INPUTS`,
+        with any batch size B."""
+        motion = ego_status(ego_motion, bev_valid)
+        queries, drafts = self.plan_decoder(bev, command, motion)  # Eq. 2
+        trajectory = self.plan_head(queries, motion)[:, 0]  # Eq. 3
+        return PlanOutput(trajectory, bev, queries, drafts[:, :, 0])
 
 
 def ego_status(ego_motion: Tensor, bev_valid: Tensor) -> Tensor:

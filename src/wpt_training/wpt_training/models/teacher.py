@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.config import StudentConfig, TeacherConfig
-from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, ego_status
+from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, Planner, ego_status
 from wpt_training.models.reward_model import PredictedRewards, RewardModel
 from wpt_training.models.student import Student
 from wpt_training.models.world_model import WorldModel
@@ -120,7 +120,7 @@ class Teacher(nn.Module):
                     self.world, trajectories, futures, expected, scores, motion, command
                 )  # fmt: skip
             final = self.reward.final(rewards)
-            best = final.argmax(1) if self.by_reward else best
+            best = self.preferred(final) if self.by_reward else best
         return TeacherOutput(
             trajectories, proposals, drafts, queries, scores, ranks, futures, rewards, final, best
         )  # fmt: skip
@@ -147,6 +147,20 @@ class Teacher(nn.Module):
         return self.reward(
             self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command
         )  # fmt: skip
+
+    def preferred(self, final: Tensor) -> Tensor:
+        """The choice (B,) by rewards `final` (B, M): the first one, unless another is better by `margin`."""
+        handicap = torch.zeros_like(final[:1])
+        handicap[:, 1:] = self.config.reward.margin
+        return (final - handicap).argmax(1)
+
+    @torch.no_grad()
+    def begin_with(self, planner: Planner) -> None:
+        """Plans at first as `planner`, which knows one candidate, on the same BEVs."""
+        state = planner.plan_decoder.state_dict()
+        state["queries.weight"] = state["queries.weight"].repeat_interleave(self.plan_decoder.count, 0)
+        self.plan_decoder.load_state_dict(state)
+        self.plan_head.load_state_dict(planner.plan_head.state_dict())
 
     @torch.no_grad()
     def begin(self, student: Student) -> None:

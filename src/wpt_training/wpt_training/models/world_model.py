@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from wpt_planner.plan_guard import PLAN_STEPS
-from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.attention import Attention, feed_forward
 from wpt_training.models.bev_encoder import sample_map
-from wpt_training.models.config import PlannerConfig, StudentConfig, WorldModelConfig, finer
+from wpt_training.models.config import StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
-from wpt_training.models.planner import PlanDecoder, PlanHead, ego_status
+from wpt_training.models.planner import Planner
 
 
 class WorldDecoderLayer(nn.Module):
@@ -37,22 +36,6 @@ class WorldDecoderLayer(nn.Module):
         tokens = self.norms[1](tokens + self.temporal(tokens, memory))
         tokens = self.norms[2](tokens + self.action(tokens, actions))
         return self.norms[3](tokens + self.feed_forward(tokens))
-
-
-class Pretext(nn.Module):
-    """A planner on the BEV that exists for what its gradients teach perception, and plans for nobody."""
-
-    def __init__(self, grid: BevGrid, commands: int, config: PlannerConfig) -> None:
-        super().__init__()
-        # Nothing but the BEV is kept of it: a plain one will do.
-        plain = {"queries": 1, "refinements": 0, "overview": False}
-        self.plan_decoder = PlanDecoder(grid, commands, config.model_copy(update=plain))
-        self.plan_head = PlanHead(grid.channels)
-
-    def forward(self, bev: Tensor, ego_motion: Tensor, command: Tensor, bev_valid: Tensor) -> Tensor:
-        """BEV (B, X·Y, C), the others as a bundle's inputs -> trajectory (B, 6, 2)."""
-        motion = ego_status(ego_motion, bev_valid)
-        return self.plan_head(self.plan_decoder(bev, command, motion).queries, motion)[:, 0]
 
 
 class WorldModel(nn.Module):
@@ -75,7 +58,8 @@ class WorldModel(nn.Module):
         self.action_step = nn.Embedding(PLAN_STEPS, channels)
         self.layers = nn.ModuleList(WorldDecoderLayer(channels, config) for _ in range(config.layers))
         self.head = OccupancyHead(channels, self.tokens, config.merge, config)
-        self.pretext = Pretext(grid, len(student.commands), student.planner) if config.pretext else None
+        one = student.planner.model_copy(update={"queries": 1})
+        self.pretext = Planner(grid, len(student.commands), one) if config.pretext else None
 
     def state(self, bev: Tensor) -> Tensor:
         """BEV (B, X·Y, C) to a world state (B, S, C')."""

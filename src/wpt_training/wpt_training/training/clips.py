@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,17 @@ from wpt_training.drives.occupancy import OccupancyGrid
 from wpt_training.training.store import PackedDrive, read_packed
 
 Progress = Callable[[int, int], None]
+
+
+class Samples(NamedTuple):
+    """S single samples of clips: what is known of each beside its images."""
+
+    number: Tensor
+    ego_motion: Tensor
+    bev_valid: Tensor
+    command: Tensor
+    future: Tensor
+    future_valid: Tensor
 
 
 @dataclass(eq=False)
@@ -63,6 +75,18 @@ class Clips:
     def chosen(self, which: Tensor) -> Clips:
         """Those clips for which `which` (B,) holds."""
         return Clips(*(getattr(self, entry.name)[which] for entry in fields(self)))
+
+    def samples(self) -> Samples:
+        """All B·T of them, a clip's one after the other."""
+        back = torch.arange(self.length - 1, -1, -1, device=self.number.device)
+        number = (self.number[:, None] - back).flatten()
+        of = ("ego_motion", "bev_valid", "command", "future", "future_valid")
+        return Samples(number, *(getattr(self, name).flatten(0, 1) for name in of))
+
+    def last_samples(self) -> Samples:
+        """The B that clips end with."""
+        of = ("ego_motion", "bev_valid", "command", "future", "future_valid")
+        return Samples(self.number, *(getattr(self, name)[:, -1] for name in of))
 
     @property
     def length(self) -> int:

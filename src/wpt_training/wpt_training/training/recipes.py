@@ -184,10 +184,8 @@ def described(config: TrainingConfig, name: str) -> dict[str, object]:
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
     if recipe_config(config, name) is config.teacher_recipe:
-        del content["teacher"]["reward"]["at_inference"]  # chosen when it drives, not when it learns
-    if name == "world":  # the plans that it learns beside are made the published way
-        for key in ("refinements", "overview"):
-            del content["student"]["planner"][key]
+        for key in ("at_inference", "margin"):  # of choosing when it drives, not of learning
+            del content["teacher"]["reward"][key]
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 
@@ -209,6 +207,9 @@ def _task(
         seed_everything(config.seed)
         teacher = Teacher(config.student, config.teacher, world)
         teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
+        if config.teacher.begin:
+            assert world.pretext is not None
+            teacher.begin_with(world.pretext)
         return TeacherTask(teacher, cache, config.losses, data)
     seed_everything(config.seed)  # student and baseline start alike
     student = Student(config.student)

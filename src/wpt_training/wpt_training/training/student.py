@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wpt_training.losses import plan_loss, policy_distillation_loss, reward_distillation_loss
+from wpt_training.losses import policy_distillation_loss, reward_distillation_loss
 from wpt_training.models.config import DistillationConfig, LossConfig
-from wpt_training.models.planner import ego_status
-from wpt_training.models.student import Student, StudentOutput
+from wpt_training.models.planner import PlanOutput, ego_status
+from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Clips
 from wpt_training.training.encode import encode_clips
+from wpt_training.training.imitation import imitation_loss, planned
 from wpt_training.training.lessons import Lessons, is_taught, lesson_of
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.road_users import RoadUsers
@@ -35,8 +36,8 @@ class Distillation:
 
 
 class StudentTask(Task):
-    """Imitation on every sample; on each clip's last one the teacher's queries and rewards as well. With
-    `seen`, BEVs that were made before, perception stays as it is."""
+    """Imitation, and avoidance, on every sample; on each clip's last one the teacher's queries and rewards.
+    With `seen`, BEVs that were made before, perception stays as it is."""
 
     trained: Student
 
@@ -61,36 +62,27 @@ class StudentTask(Task):
             bevs = encode_clips(self.trained.perception, clips)
         else:
             bevs = self.seen.clip(clips.number, clips.length, clips.future.device)
-        outputs = [
-            self.trained.plan_on(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
-            for t, bev in enumerate(bevs)
-        ]
-        plans = torch.stack([output.trajectory for output in outputs], dim=1)
-        loss = plan_loss(plans, clips.future, clips.future_valid)
-        drafts = torch.stack([output.drafts for output in outputs], dim=1)  # (B, T, R, 6, 2)
-        if count := drafts.shape[2]:
-            driven = clips.future[:, :, None].expand_as(drafts)
-            known = clips.future_valid[:, :, None].expand(-1, -1, count, -1)
-            loss = loss + self.losses.draft * count * plan_loss(drafts, driven, known)
-        parts = {"plan": self.losses.plan * loss}
+        outputs = planned(self.trained, bevs, clips)
+        parts = {"plan": self.losses.plan * imitation_loss(outputs, clips, self.losses)}
         if self.distillation is not None:
-            parts |= self._distil(outputs[-1], clips, self.distillation)
+            parts |= self._distil(outputs, clips, self.distillation)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
 
-    def _distil(self, student: StudentOutput, clips: Clips, given: Distillation) -> dict[str, Tensor]:
-        teacher, config = given.teacher, given.config
+    def _distil(self, outputs: list[PlanOutput], clips: Clips, given: Distillation) -> dict[str, Tensor]:
+        teacher, config, student = given.teacher, given.config, outputs[-1]
         parts, queue = {}, None
         if config.reward and config.simulation and given.others is not None:
             # The one reward that needs nobody to be asked: on every sample.
+            plans = torch.stack([output.trajectory for output in outputs], dim=1)
             parts["avoidance"] = avoidance_loss(
-                teacher.config, student.trajectory[:, None], clips, given.others
+                teacher.config, plans.flatten(0, 1)[:, None], clips.samples(), given.others
             )  # fmt: skip
         taught = is_taught(clips.number, config.share)
         if config.teacher == "frozen":
             taught = taught & clips.as_driven  # it was asked about the recorded motion
         if not (config.asks and bool(taught.any())):
             return parts
-        clips, student = clips.chosen(taught), StudentOutput(*(part[taught] for part in student))
+        clips, student = clips.chosen(taught), PlanOutput(*(part[taught] for part in student))
         if config.teacher == "beside":
             output, queue = teacher_plans(teacher, given.cache, clips)
             parts["teacher"] = teacher_loss(

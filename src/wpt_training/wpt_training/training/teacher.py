@@ -19,7 +19,7 @@ from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.models.teacher import Teacher, TeacherOutput
 from wpt_training.rewards import imitation_target, intrusion, simulation_rewards
 from wpt_training.training.bev_cache import BevCache
-from wpt_training.training.clips import ClipData, Clips
+from wpt_training.training.clips import ClipData, Clips, Samples
 from wpt_training.training.encode import remember_clips
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.road_users import RoadUsers
@@ -28,7 +28,8 @@ DECOYS = 2  # trajectories a candidate that nobody proposed, so that the reward 
 
 
 class TeacherTask(Task):
-    """Imitation by the candidates; rewards against what the (predicted) future does to each."""
+    """Imitation by the candidates, on every sample; on the last ones of some clips they look ahead, and
+    rewards learn what the (predicted) future does to each."""
 
     trained: Teacher
 
@@ -56,15 +57,16 @@ class TeacherTask(Task):
         )
 
     def _proposal_loss(self, clips: Clips) -> Tensor:
-        """The proposals' and their ranks' part, without looking ahead."""
-        bev = self.cache.clip(clips.number, 1, clips.future.device)[0]
-        motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-        expert, valid = clips.future[:, -1], clips.future_valid[:, -1]
-        _, ways, drafts, ranks = self.trained.proposals(bev, clips.command[:, -1], motion)
-        given = (motion, expert, valid, self.losses)
+        """The proposals' and their ranks' part on every sample, without looking ahead."""
+        bevs = self.cache.clip(clips.number, clips.length, clips.future.device)
+        samples = clips.samples()
+        motion = ego_status(samples.ego_motion, samples.bev_valid)
+        bev = torch.stack(bevs, dim=1).flatten(0, 1)
+        _, ways, drafts, ranks = self.trained.proposals(bev, samples.command, motion)
+        given = (motion, samples.future, samples.future_valid, self.losses)
         plan, score = candidate_losses(self.trained, ways, ranks, *given)
         plan = plan + draft_loss(self.trained, drafts, *given)
-        return plan + score + avoidance_loss(self.trained.config, ways[:, :1], clips, self.others)
+        return plan + score + avoidance_loss(self.trained.config, ways[:, :1], samples, self.others)
 
 
 def taught_by(config: TeacherConfig, data: ClipData) -> RoadUsers | None:
@@ -72,13 +74,13 @@ def taught_by(config: TeacherConfig, data: ClipData) -> RoadUsers | None:
     return RoadUsers(data.packed) if config.reward.teaches and "nc" in config.reward.simulation else None
 
 
-def avoidance_loss(config: TeacherConfig, ways: Tensor, clips: Clips, others: RoadUsers | None) -> Tensor:
-    """Softened NC of ways (B, M, 6, 2): how much deeper (m) they are in others than the driver came himself,
+def avoidance_loss(config: TeacherConfig, ways: Tensor, samples: Samples, others: RoadUsers | None) -> Tensor:
+    """Softened NC of ways (S, M, 6, 2): how much deeper (m) they are in others than the driver came himself,
     weighted; 0 without `others`."""
     if others is None:
         return ways.new_zeros(())
-    boxes = others.at(clips.number, ways.device)
-    expert, valid = clips.future[:, -1:], clips.future_valid[:, -1:]
+    boxes = others.at(samples.number, ways.device)
+    expert, valid = samples.future[:, None], samples.future_valid[:, None]
     deeper = intrusion(ways, boxes, config.reward.clearance) - intrusion(
         expert, boxes, config.reward.clearance
     )  # fmt: skip
@@ -135,7 +137,7 @@ def teacher_loss(
     if others is not None:
         # Before and after looking ahead, as the plan's own loss.
         first = torch.cat([output.proposals[:, :1], output.trajectories[:, :1]], dim=1)
-        parts["avoidance"] = 2 * avoidance_loss(teacher.config, first, clips, others)
+        parts["avoidance"] = 2 * avoidance_loss(teacher.config, first, clips.last_samples(), others)
     if teacher.reward is not None:
         parts |= _reward_losses(teacher, output, queue, clips, weights, data)
     parts["distance"] = plan_loss(chosen(output), expert, valid).detach()

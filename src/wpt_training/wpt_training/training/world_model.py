@@ -11,14 +11,14 @@ from wpt_training.losses import (
     flow_loss,
     lovasz_loss,
     occupancy_loss,
-    plan_loss,
     scaling_loss,
 )
 from wpt_training.models.config import LossConfig
 from wpt_training.models.occupancy_head import WorldView
-from wpt_training.models.world_model import Pretext, WorldModel
+from wpt_training.models.world_model import WorldModel
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips, remember_clips
+from wpt_training.training.imitation import imitation_loss, planned
 from wpt_training.training.loop import StepLoss, Task
 
 STRIDE = 17  # every so many cells enter the losses that sort or sum over all of them
@@ -68,15 +68,9 @@ class WorldModelTask(Task):
         drivable = torch.cat([clips.past_drivable, now], dim=1).flatten(0, 1)
         parts["drivable"] = weights.drivable * drivable_loss(view.drivable, drivable)
         if world.pretext is not None:
-            parts["pretext"] = weights.pretext * self._pretext_loss(world.pretext, bevs, clips)
+            plans = planned(world.pretext, bevs, clips)
+            parts["pretext"] = weights.pretext * imitation_loss(plans, clips, weights)
         return StepLoss(torch.stack(list(parts.values())).sum(), parts)
-
-    def _pretext_loss(self, pretext: Pretext, bevs: list[Tensor], clips: Clips) -> Tensor:
-        plans = [
-            pretext(bev, clips.ego_motion[:, t], clips.command[:, t], clips.bev_valid[:, t])
-            for t, bev in enumerate(bevs)
-        ]
-        return plan_loss(torch.stack(plans, dim=1), clips.future, clips.future_valid)
 
     def _looked_at(self, clips: Clips) -> list[int]:
         """The present and some of the future frames, other ones for other clips: to look at all of them
