@@ -121,6 +121,17 @@ def test_earlier_labels_are_those_of_their_own_samples(data):
     assert torch.equal(after.past_drivable[:, 0], before.drivable)
 
 
+def test_single_samples_of_clips_are_those_that_the_data_has_under_their_numbers(data):
+    clips = join([data[0], data[3]])
+    samples, last = clips.samples(), clips.last_samples()
+    assert samples.number[1::2].tolist() == last.number.tolist() == clips.number.tolist()
+    for row, number in enumerate(samples.number.tolist()):
+        drive, sample = data.place(number)
+        assert np.array_equal(samples.future[row].numpy(), data.packed[drive].future[sample])
+        assert samples.command[row] == data.packed[drive].command[sample]
+    assert torch.equal(last.ego_motion, clips.ego_motion[:, -1])
+
+
 def test_some_last_samples_have_no_past(data):
     dropped = next(batches(data, 4, 0, 0, 1, memory_drop=1.0))
     assert (dropped.bev_valid[:, -1] == 0).all()
@@ -140,9 +151,9 @@ def test_plans_learn_to_avoid_those_who_are_there(data, store):
     config = TeacherConfig(reward=RewardConfig(teaches=10.0, clearance=0.0))
     car = boxes[0, :, 0, :2]
     into = (car - torch.tensor([1.44, 0.0]))[None, None]  # its middle in the car's, at every step
-    assert avoidance_loss(config, into, clips, others) > 10.0
-    assert avoidance_loss(config, clips.future[:, -1:], clips, others) == 0.0
-    assert avoidance_loss(config, into, clips, None) == 0.0
+    assert avoidance_loss(config, into, clips.last_samples(), others) > 10.0
+    assert avoidance_loss(config, clips.future[:, -1:], clips.last_samples(), others) == 0.0
+    assert avoidance_loss(config, into, clips.last_samples(), None) == 0.0
 
 
 def test_who_stands_is_told_from_who_moves(store):

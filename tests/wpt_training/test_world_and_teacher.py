@@ -9,7 +9,7 @@ import torch
 
 from wpt_training.drives.occupancy import CLASSES
 from wpt_training.export import golden_inputs
-from wpt_training.models.config import LossConfig, load_training_config
+from wpt_training.models.config import LossConfig, TrainingConfig, load_training_config
 from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
@@ -173,6 +173,34 @@ def test_a_student_that_begins_as_its_teacher_makes_the_plan_to_be_expected(teac
     plan = student.plan_on(bev, motion, command, valid)
     torch.testing.assert_close(plan.trajectory, proposals.ways[:, 0])
     torch.testing.assert_close(plan.drafts, proposals.drafts[:, :, 0])
+
+
+def test_a_teacher_begins_with_the_planner_that_its_world_model_was_pretrained_beside(teacher):
+    torch.manual_seed(1)
+    planner = teacher.world.pretext
+    for weight in planner.plan_head.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    teacher.begin_with(planner)
+    bev = torch.randn(2, CELLS, SMALL.bev.channels)
+    motion, command, valid = inputs()
+    proposals = teacher.proposals(bev, command, ego_status(motion, valid))
+    plan = planner.plan_on(bev, motion, command, valid).trajectory
+    torch.testing.assert_close(proposals.ways[:, 0], plan)
+    assert not torch.allclose(proposals.ways[:, 1], plan)  # its anchor turns it aside
+
+
+def test_another_candidate_than_the_first_is_chosen_only_if_it_is_better_by_the_margin(world):
+    reward = CONFIG.teacher.reward.model_copy(update={"margin": 0.5})
+    teacher = Teacher(SMALL, CONFIG.teacher.model_copy(update={"reward": reward}), world)
+    final = torch.tensor([[1.0, 1.4, 0.0], [1.0, 0.0, 1.6], [2.0, 1.0, 1.0]])
+    assert teacher.preferred(final).tolist() == [0, 2, 0]
+
+
+def test_a_teacher_cannot_begin_with_a_planner_that_was_not_pretrained():
+    content = CONFIG.model_dump()
+    content["world"]["pretext"], content["teacher"]["begin"] = False, True
+    with pytest.raises(ValueError, match=r"teacher.begin needs world.pretext"):
+        TrainingConfig.model_validate(content)
 
 
 def test_a_teachers_policy_keeps_its_memory_in_the_recurrent_state(teacher):

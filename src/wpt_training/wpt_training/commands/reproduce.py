@@ -26,10 +26,17 @@ def reproduce(
     workers: Annotated[int, typer.Option(help="processes of the closed loop, 0: one per core")] = 0,
     ray: Annotated[str | None, typer.Option(help="address of a Ray cluster for the closed loop")] = None,
     strategy: Annotated[str, typer.Option(help="auto, ddp or fsdp, under torchrun")] = "auto",
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            help="an earlier reproduce.json: its figures of the same configuration, seeds and drives count"
+        ),
+    ] = None,
 ) -> None:
     """Trains what is missing, measures it, and writes the tables with mean and spread over seeds."""
     with clear_errors():
         from wpt_training.evaluation.experiments import TABLES
+        from wpt_training.evaluation.known_results import KnownResults
         from wpt_training.evaluation.reproduce import Plan, reproduce_tables
         from wpt_training.models.config import ConfigError
         from wpt_training.report.reproduced import write_report
@@ -43,6 +50,7 @@ def reproduce(
         plan = Plan(
             wanted, [int(part) for part in seeds.split(",")], settings, config, routes,
             out, plan_every, workers or os.cpu_count() or 1, ray, strategy,
+            KnownResults(known),
         )  # fmt: skip
         content = reproduce_tables(plan, progress_bar)
         path = write_report(content, report)

@@ -15,11 +15,11 @@ Metric = Literal["l2", "collision"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, and between what it lies in COVERED of the draws."""
+    """A figure, and between what it lies in COVERED of the draws; None where that is not known."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wpt_training.evaluation.comparison import DriveSums, difference_over_routes, ratio_over_drives
+from wpt_training.evaluation.comparison import (
+    DriveSums,
+    Interval,
+    difference_over_routes,
+    ratio_over_drives,
+)
 from wpt_training.evaluation.experiments import (
     CLOSED_LOOP,
     EXPERIMENTS,
@@ -23,6 +28,7 @@ from wpt_training.evaluation.experiments import (
     table_names,
     train_experiment,
 )
+from wpt_training.evaluation.known_results import KnownResults
 from wpt_training.evaluation.policy_latency import time_bundles
 from wpt_training.export import git_revision
 from wpt_training.models.config import TrainingConfig
@@ -105,11 +111,17 @@ class Plan:
     workers: int = 1
     ray: str | None = None
     strategy: str = "auto"
+    known: KnownResults = field(default_factory=KnownResults)
 
 
 def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
     """Trains and measures; the content of reproduce.json: every number with what made it."""
-    names = list(dict.fromkeys(name for table in plan.tables for name in table_names(table, plan.config)))
+    shown = {number: table_names(number, plan.config) for number in plan.tables}
+    names = list(
+        dict.fromkeys(
+            name for number in plan.tables for name in shown[number] if _known(plan, number, name) is None
+        )
+    )
     validation = training_data(plan.config, bar, False, "validation", with_labels=False)
     runs = {
         (name, seed): train_experiment(EXPERIMENTS[name], plan.config, plan.out, seed, plan.strategy, bar)
@@ -121,18 +133,27 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
     return {"blind": blind, "tables": tables}
 
 
+def _known(plan: Plan, number: int, name: str) -> list[dict[str, Any]] | None:
+    return plan.known.of(number, name, plan.config, plan.seeds, _measured_on(plan, number))
+
+
+def _measured_on(plan: Plan, number: int) -> str:
+    if number in CLOSED_LOOP:
+        return f"{plan.routes}, a plan every {plan.plan_every:g} s"
+    if number == 9:
+        return f"six images of {LATENCY_SIZE[1]} x {LATENCY_SIZE[0]}, {LATENCY_ROUNDS} rounds, one thread"
+    return plan.config.data.validation
+
+
 def _made_by(plan: Plan, number: int) -> dict[str, Any]:
     """What a table can be made with again."""
     command = f"./wpt reproduce --table {number} --config {plan.config_path}"
     command += f" --seeds {','.join(map(str, plan.seeds))}"
-    where = plan.config.data.validation
     if number in CLOSED_LOOP:
         command += f" --routes {plan.routes} --plan-every {plan.plan_every:g}"
-        where = f"{plan.routes}, a plan every {plan.plan_every:g} s"
-    if number == 9:
-        where = f"six images of {LATENCY_SIZE[1]} x {LATENCY_SIZE[0]}, {LATENCY_ROUNDS} rounds, one thread"
     return {
-        "command": command, "train": plan.config.data.train, "measured_on": where, "seeds": list(plan.seeds),
+        "command": command, "train": plan.config.data.train, "measured_on": _measured_on(plan, number),
+        "seeds": list(plan.seeds),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "git_revision": git_revision(Path(__file__).parent),
     }  # fmt: skip
@@ -172,7 +193,8 @@ def _table(
     if number == 9:
         return {"made_by": made_by, "rows": _latency_rows(plan, runs, bar)}
     results = {
-        name: [_result(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
+        name: _known(plan, number, name)
+        or [_result(plan, number, name, runs[name, seed], validation, bar) for seed in plan.seeds]
         for name in table_names(number, plan.config)
     }
     rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
@@ -215,6 +237,10 @@ def _compared(number: int, results: dict[str, list[dict[str, Any]]]) -> list[dic
         if number in CLOSED_LOOP:
             scores = [np.mean([result["by_route"] for result in each], axis=0) for each in pair]
             interval = difference_over_routes(*scores)
+        elif not all("by_drive" in result for each in pair for result in each):
+            # Known from elsewhere, without the sums of single drives.
+            figures = [np.mean([result[figure.lower()][3] for result in each]) for each in pair]
+            interval = Interval(float(figures[0] / figures[1]), None, None)
         else:
             one, other = (
                 DriveSums.over_seeds([DriveSums.from_dict(result["by_drive"]) for result in each])

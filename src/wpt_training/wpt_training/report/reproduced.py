@@ -108,10 +108,11 @@ def _pairs(number: int, table: dict[str, Any]) -> list[str]:
     for pair in table.get("compared", ()):
         figure, ours, others = pair["figure"], pair["ours"], pair["others"]
         sign, way = ("+", "−") if number == 2 else ("", "/")
-        here, low, high = (f"{pair[key]:{sign}.2f}" for key in ("value", "low", "high"))
+        here = f"{pair['value']:{sign}.2f}"
+        draws = "–" if pair["low"] is None else f"{pair['low']:{sign}.2f} … {pair['high']:{sign}.2f}"
         published = _published(number, _COLUMN[figure], ours, others)
         given = "–" if published is None else f"{published:{sign}.2g}"
-        lines.append(_line([f"{figure}: {ours} {way} {others}", given, here, f"{low} … {high}"]))
+        lines.append(_line([f"{figure}: {ours} {way} {others}", given, here, draws]))
     return lines
 
 

@@ -44,10 +44,19 @@ from wpt_training.training.world_model import WorldModelTask
 RECIPES = ("world", "teacher", "student", "baseline-t", "baseline")
 _SECTIONS = {
     "world": ("student", "world", "losses", "world_recipe"),
-    "baseline-t": ("student", "world", "teacher", "losses", "teacher_recipe"),
-    "teacher": ("student", "world", "teacher", "losses", "teacher_recipe"),
+    "baseline-t": ("student", "world", "teacher", "losses", "world_recipe", "teacher_recipe"),
+    "teacher": ("student", "world", "teacher", "losses", "world_recipe", "teacher_recipe"),
     "baseline": ("student", "world", "losses", "baseline_recipe"),
-    "student": ("student", "world", "teacher", "distillation", "losses", "student_recipe"),
+    "student": (
+        "student",
+        "world",
+        "teacher",
+        "distillation",
+        "losses",
+        "world_recipe",
+        "teacher_recipe",
+        "student_recipe",
+    ),
 }
 Progress = Callable[[int, int], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -180,9 +189,11 @@ def was_made_by(found: RunState, config: TrainingConfig, name: str) -> bool:
 
 
 def described(config: TrainingConfig, name: str) -> dict[str, object]:
-    """What a recipe's result depends on."""
+    """What a recipe's result depends on, the runs that it begins with included."""
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
+    if name == "baseline" and config.baseline_recipe.perception != "fresh":
+        kept["world_recipe"] = content["world_recipe"]
     if recipe_config(config, name) is config.teacher_recipe:
         for key in ("at_inference", "margin"):  # of choosing when it drives, not of learning
             del content["teacher"]["reward"][key]
