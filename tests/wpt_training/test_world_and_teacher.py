@@ -123,7 +123,7 @@ def test_the_first_candidate_learns_of_every_expert_the_others_of_those_like_the
     motion = torch.tensor([[0.0, 0.0, 0.0, 1.0]]).repeat(2, 1)  # standing: straight on is to stay
     expert = torch.stack([torch.full((6, 2), 2.5), torch.full((6, 2), 4.0)])  # both like anchor 2
     valid = torch.ones(2, 6, dtype=torch.bool)
-    assert answering_candidate(teacher, motion, expert, valid).tolist() == [2, 2]
+    assert answering_candidate(teacher.anchors, torch.zeros(2, 6, 2), expert, valid).tolist() == [2, 2]
     ways, scores = torch.zeros(2, 3, 6, 2, requires_grad=True), torch.zeros(2, 3)
     plan, score = candidate_losses(teacher, ways, scores, motion, expert, valid, LossConfig(score=1.0))
     plan.backward()

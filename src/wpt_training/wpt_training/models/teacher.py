@@ -50,7 +50,8 @@ class Teacher(nn.Module):
     one candidate and no reward model.
 
     The first candidate is the plan that an expert is expected to make; each of the others answers for the
-    experts who depart from driving straight on like its anchor, one of `anchors` (M, 6, 2), the first unused.
+    experts who depart from that plan like its anchor, one of `anchors` (M, 6, 2), the first unused. A teacher
+    that does not begin with a trained planner takes driving straight on for what is expected.
     """
 
     anchors: Tensor

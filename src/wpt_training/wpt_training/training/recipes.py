@@ -217,10 +217,10 @@ def _task(
         cache = _cache(world, data, fabric, bar)
         seed_everything(config.seed)
         teacher = Teacher(config.student, config.teacher, world)
-        teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed))
-        if config.teacher.begin:
-            assert world.pretext is not None
-            teacher.begin_with(world.pretext)
+        planner = world.pretext if config.teacher.begin else None
+        teacher.anchors.copy_(anchors_of(data, config.teacher.candidates, config.seed, planner, cache))
+        if planner is not None:
+            teacher.begin_with(planner)
         return TeacherTask(teacher, cache, config.losses, data)
     seed_everything(config.seed)  # student and baseline start alike
     student = Student(config.student)

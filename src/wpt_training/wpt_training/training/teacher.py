@@ -14,7 +14,7 @@ from wpt_training.losses import (
     simulation_reward_loss,
 )
 from wpt_training.models.config import LossConfig, TeacherConfig
-from wpt_training.models.planner import ego_status, straight_on
+from wpt_training.models.planner import Planner, ego_status, straight_on
 from wpt_training.models.reward_model import SIMULATION_REWARDS
 from wpt_training.models.teacher import Teacher, TeacherOutput
 from wpt_training.rewards import imitation_target, intrusion, simulation_rewards
@@ -187,7 +187,11 @@ def _candidates_plan_loss(
     every, known = expert[:, None].expand(-1, count, -1, -1), valid[:, None].expand(-1, count, -1)
     plan = plan_loss(ways[:, :, 0], every, known)
     if candidates > 1:
-        answering = answering_candidate(teacher, motion, expert, valid)
+        # Who begins with a planner knows what to expect; else straight on is.
+        usual = (
+            ways[:, -1, 0].detach() if teacher.config.begin else straight_on(motion, teacher.plan_head.times)
+        )
+        answering = answering_candidate(teacher.anchors, usual, expert, valid)
         there = torch.arange(candidates, device=ways.device) if followed is None else followed
         found = answering[:, None] == there  # (B, M), at most one a row
         one = (ways * found[:, None, :, None, None]).sum(2)
@@ -195,11 +199,11 @@ def _candidates_plan_loss(
     return plan
 
 
-def answering_candidate(teacher: Teacher, motion: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
-    """Which candidate (B,) answers for an expert: its anchor is nearest to how he departs from driving
-    straight on. motion (B, 4) as `ego_status`, expert (B, 6, 2), valid (B, 6)."""
-    departure = expert - straight_on(motion, teacher.plan_head.times)
-    distance = (departure[:, None] - teacher.anchors[1:]).norm(dim=-1) * valid[:, None]
+def answering_candidate(anchors: Tensor, usual: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
+    """Which candidate (B,) answers for an expert: its anchor, one of `anchors` (M, 6, 2), is nearest to how
+    he departs from the `usual` way (B, 6, 2). expert (B, 6, 2), valid (B, 6)."""
+    departure = expert - usual
+    distance = (departure[:, None] - anchors[1:]).norm(dim=-1) * valid[:, None]
     return 1 + distance.sum(-1).argmin(1)
 
 
@@ -277,20 +281,34 @@ def _with_decoys(candidates: Tensor) -> Tensor:
     return torch.cat([candidates[:, :, None], decoys], dim=2).flatten(1, 2)
 
 
-def anchors_of(data: ClipData, count: int, seed: int) -> Tensor:
-    """How experts depart from driving straight on: after a zero for the plan to be expected the centres of
-    k-means over all samples with a whole future, ordered by how common they are: (M, 6, 2)."""
+@torch.no_grad()
+def anchors_of(data: ClipData, count: int, seed: int, planner: Planner | None, cache: BevCache) -> Tensor:
+    """How experts depart from the plans of a `planner` that knows one candidate, or without one from driving
+    straight on: after a zero for the plan to be expected the centres of k-means over all samples with a whole
+    future, ordered by how common they are: (M, 6, 2)."""
     from sklearn.cluster import KMeans
 
-    changes: list[NDArray[np.float32]] = []
-    for packed in data.packed:
-        rows = np.flatnonzero(packed.future_valid.all(axis=1))
-        speed = torch.from_numpy(packed.motion[rows, :1])
-        straight = straight_on(speed, torch.arange(1, 7) * 0.5).numpy()
-        changes.append(packed.future[rows] - straight)
-    table = np.concatenate(changes).reshape(-1, 12)
     if count == 1:
         return torch.zeros(1, 6, 2)
+    changes: list[NDArray[np.float32]] = []
+    first = 0
+    for drive, packed in enumerate(data.packed):
+        rows = np.flatnonzero(packed.future_valid.all(axis=1))
+        if planner is None:
+            speed = torch.from_numpy(packed.motion[rows, :1])
+            usual = straight_on(speed, torch.arange(1, 7) * 0.5)
+        else:
+            numbers = first + torch.from_numpy(rows)
+            motion = [data.motion_into(drive, int(row)) for row in rows]
+            usual = planner.plan_on(
+                cache.clip(numbers, 1, torch.device("cpu"))[0],
+                torch.from_numpy(np.concatenate([moved for moved, _ in motion])),
+                torch.from_numpy(packed.command[rows]),
+                torch.from_numpy(np.concatenate([valid for _, valid in motion])),
+            ).trajectory
+        changes.append(packed.future[rows] - usual.numpy())
+        first += len(packed)
+    table = np.concatenate(changes).reshape(-1, 12)
     clusters = KMeans(min(count - 1, len(table)), n_init=4, random_state=seed).fit(table)
     common = np.argsort(-np.bincount(clusters.labels_))
     centers = np.zeros((count, 12), np.float32)
