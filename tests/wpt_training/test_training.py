@@ -31,7 +31,7 @@ from wpt_training.training.loop import learning_rate_factor, make_fabric, train
 from wpt_training.training.recipes import Runs, described, run_recipe, was_made_by
 from wpt_training.training.store import packed_names
 from wpt_training.training.student import StudentTask
-from wpt_training.training.teacher import teacher_plans
+from wpt_training.training.teacher import anchors_of, teacher_plans
 from wpt_training.training.world_model import WorldModelTask
 
 from conftest import CONFIG, QUICK, SMALL
@@ -172,6 +172,21 @@ def test_the_ego_status_planner_knows_no_later_speeds(data):
     planner = EgoStatusPlanner()
     assert np.array_equal(planner.plans(packed)[:5], planner.plans(other)[:5])
     assert not np.array_equal(planner.plans(packed)[5], planner.plans(other)[5])
+
+
+def test_anchors_are_how_experts_depart_from_a_planners_plans(data):
+    torch.manual_seed(0)
+    world = WorldModel(SMALL, CONFIG.world).eval()
+    cache = cached_bevs(world.perception, data, torch.device("cpu"))
+    with torch.no_grad():
+        world.pretext.plan_head.mlp[-1].bias[::2] = 1.0  # straight on, and a metre further with every step
+    anchors = anchors_of(data, 2, 0, world.pretext, cache)
+    assert not anchors[0].any()
+    # The drive goes straight on at 5 m/s.
+    behind = torch.stack([-torch.arange(1.0, 7.0), torch.zeros(6)], dim=-1)
+    torch.testing.assert_close(anchors[1], behind, atol=1e-3, rtol=0)
+    straight = anchors_of(data, 2, 0, None, cache)
+    torch.testing.assert_close(straight[1], torch.zeros(6, 2), atol=1e-3, rtol=0)
 
 
 def test_lessons_are_what_the_teacher_says(data, tmp_path):

@@ -134,6 +134,19 @@ def test_the_first_candidate_learns_of_every_expert_the_others_of_those_like_the
     assert score.item() == pytest.approx(math.log(3))  # equal logits
 
 
+def test_who_begins_with_a_planner_answers_for_departures_from_the_plan_to_be_expected(world):
+    teacher = Teacher(SMALL, CONFIG.teacher.model_copy(update={"begin": True}), world)
+    teacher.anchors[1], teacher.anchors[2] = -2.0, 3.0
+    motion = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    expert, valid = torch.full((1, 6, 2), 2.5), torch.ones(1, 6, dtype=torch.bool)
+    ways = torch.full((1, 3, 6, 2), 4.0, requires_grad=True)
+    plan, _ = candidate_losses(teacher, ways, torch.zeros(1, 3), motion, expert, valid, LossConfig())
+    plan.backward()
+    # 1.5 behind what was expected, though 2.5 ahead of standing: like anchor 1.
+    assert ways.grad[:, [0, 1]].abs().sum((2, 3)).gt(0).all()
+    assert ways.grad[:, 2].abs().sum() == 0
+
+
 def test_each_draft_counts_its_share_of_a_plan(teacher):
     motion = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
     expert, valid = torch.full((1, 6, 2), 2.5), torch.ones(1, 6, dtype=torch.bool)
