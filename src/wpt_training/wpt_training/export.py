@@ -133,6 +133,7 @@ def trained_policy(
         raise ConfigError(f"{checkpoint}: a {state.recipe} model plans nothing: give one that does")
     teacher = Teacher(config.student, config.teacher, WorldModel(config.student, config.world))
     load_weights(teacher, checkpoint)
+    teacher.world.pretext = None  # it plans for nobody, and would double a bundle
     if by_score:
         teacher.choose_by_score()
     return state, config, teacher

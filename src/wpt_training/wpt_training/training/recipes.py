@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -58,6 +59,8 @@ _SECTIONS = {
         "student_recipe",
     ),
 }
+# What a teacher's configuration says of choosing when it drives, not of learning.
+_CHOOSING = ("at_inference", "margin")
 Progress = Callable[[int, int], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -184,19 +187,19 @@ def was_made_by(found: RunState, config: TrainingConfig, name: str) -> bool:
         known = described(found.training_config(), name)
     except ConfigError:
         return False
-    wanted = described(config, name)
+    for each in (known, wanted := described(config, name)):
+        if name in ("teacher", "baseline-t"):
+            for key in _CHOOSING:
+                del each["teacher"]["reward"][key]
     return found.data == config.data.train and {**known, "data": found.config["data"]} == wanted
 
 
-def described(config: TrainingConfig, name: str) -> dict[str, object]:
+def described(config: TrainingConfig, name: str) -> dict[str, Any]:
     """What a recipe's result depends on, the runs that it begins with included."""
     content = config.model_dump(mode="json")
     kept = {key: content[key] for key in ("seed", *_SECTIONS[name])}
     if name == "baseline" and config.baseline_recipe.perception != "fresh":
         kept["world_recipe"] = content["world_recipe"]
-    if recipe_config(config, name) is config.teacher_recipe:
-        for key in ("at_inference", "margin"):  # of choosing when it drives, not of learning
-            del content["teacher"]["reward"][key]
     data = {key: content["data"][key] for key in ("train", "image_height", "image_width", "clip")}
     return {**kept, "data": data}
 
