@@ -206,7 +206,7 @@ def test_another_candidate_than_the_first_is_chosen_only_if_it_is_better_by_the_
     reward = CONFIG.teacher.reward.model_copy(update={"margin": 0.5})
     teacher = Teacher(SMALL, CONFIG.teacher.model_copy(update={"reward": reward}), world)
     final = torch.tensor([[1.0, 1.4, 0.0], [1.0, 0.0, 1.6], [2.0, 1.0, 1.0]])
-    assert teacher.preferred(final).tolist() == [0, 2, 0]
+    assert teacher.favoured(final).argmax(1).tolist() == [0, 2, 0]
 
 
 def test_a_teacher_cannot_begin_with_a_planner_that_was_not_pretrained():

@@ -91,6 +91,6 @@ def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequen
         if choice.by_score or teacher.reward is None or output.rewards is None:
             best = output.scores.argmax(1)
         else:
-            best = teacher.preferred(teacher.reward.final(output.rewards, None, choice.rewards))
+            best = teacher.favoured(teacher.reward.final(output.rewards, None, choice.rewards)).argmax(1)
         plans.append(output.trajectories[rows, best])
     return plans

@@ -120,8 +120,8 @@ class Teacher(nn.Module):
                 rewards = self.reward(
                     self.world, trajectories, futures, expected, scores, motion, command
                 )  # fmt: skip
-            final = self.reward.final(rewards)
-            best = self.preferred(final) if self.by_reward else best
+            final = self.favoured(self.reward.final(rewards))
+            best = final.argmax(1) if self.by_reward else best
         return TeacherOutput(
             trajectories, proposals, drafts, queries, scores, ranks, futures, rewards, final, best
         )  # fmt: skip
@@ -149,11 +149,11 @@ class Teacher(nn.Module):
             self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command
         )  # fmt: skip
 
-    def preferred(self, final: Tensor) -> Tensor:
-        """The choice (B,) by rewards `final` (B, M): the first one, unless another is better by `margin`."""
-        handicap = torch.zeros_like(final[:1])
-        handicap[:, 1:] = self.config.reward.margin
-        return (final - handicap).argmax(1)
+    def favoured(self, final: Tensor) -> Tensor:
+        """Rewards (B, M) among which the first one is the best, unless another is better by the margin."""
+        favour = torch.zeros_like(final[:1])
+        favour[:, 0] = self.config.reward.margin
+        return final + favour
 
     @torch.no_grad()
     def begin_with(self, planner: Planner) -> None:
