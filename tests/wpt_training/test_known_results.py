@@ -32,6 +32,7 @@ def page(tmp_path):
 def test_figures_of_the_same_configuration_seeds_and_drives_are_known(page):
     found = page.of(1, "baseline", CONFIG, (0, 1), "some")
     assert [result["l2"][3] for result in found] == [0.2, 0.2]
+    assert len(page.of(1, "baseline", CONFIG, (1,), "some")) == 1
 
 
 def test_other_seeds_drives_recipes_and_machines_are_not(page):

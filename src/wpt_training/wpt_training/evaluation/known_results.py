@@ -32,16 +32,18 @@ class KnownResults:
         self, number: int, name: str, config: TrainingConfig, seeds: Sequence[int], measured_on: str
     ) -> list[dict[str, Any]] | None:
         """A row's results, one a seed, if they are of exactly these configurations, seeds and drives or
-        routes; None if not."""
+        routes; None if one is missing."""
         table = self._tables.get(str(number), {})
         if number not in ELSEWHERE or table.get("made_by", {}).get("measured_on") != measured_on:
             return None
         wanted = [_identity(name, config, seed) for seed in seeds]
-        for row in table["rows"]:
-            found: list[dict[str, Any]] = row["made_by"]
-            if row["name"] == name and [each.get("made_by", {}).get("config") for each in found] == wanted:
-                return found
-        return None
+        found: dict[str, dict[str, Any]] = {
+            each["made_by"]["config"]: each
+            for row in table["rows"]
+            for each in row["made_by"]
+            if row["name"] == name and "made_by" in each
+        }
+        return [found[one] for one in wanted] if all(one in found for one in wanted) else None
 
 
 def _identity(name: str, config: TrainingConfig, seed: int) -> str:
