@@ -116,12 +116,8 @@ class Plan:
 
 def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
     """Trains and measures; the content of reproduce.json: every number with what made it."""
-    shown = {number: table_names(number, plan.config) for number in plan.tables}
-    names = list(
-        dict.fromkeys(
-            name for number in plan.tables for name in shown[number] if _known(plan, number, name) is None
-        )
-    )
+    shown = [(number, name) for number in plan.tables for name in table_names(number, plan.config)]
+    names = list(dict.fromkeys(name for number, name in shown if _known(plan, number, name) is None))
     validation = training_data(plan.config, bar, False, "validation", with_labels=False)
     runs = {
         (name, seed): train_experiment(EXPERIMENTS[name], plan.config, plan.out, seed, plan.strategy, bar)

@@ -80,13 +80,11 @@ class Clips:
         """All B·T of them, a clip's one after the other."""
         back = torch.arange(self.length - 1, -1, -1, device=self.number.device)
         number = (self.number[:, None] - back).flatten()
-        of = ("ego_motion", "bev_valid", "command", "future", "future_valid")
-        return Samples(number, *(getattr(self, name).flatten(0, 1) for name in of))
+        return Samples(number, *(getattr(self, name).flatten(0, 1) for name in Samples._fields[1:]))
 
     def last_samples(self) -> Samples:
         """The B that clips end with."""
-        of = ("ego_motion", "bev_valid", "command", "future", "future_valid")
-        return Samples(self.number, *(getattr(self, name)[:, -1] for name in of))
+        return Samples(self.number, *(getattr(self, name)[:, -1] for name in Samples._fields[1:]))
 
     @property
     def length(self) -> int:

@@ -187,7 +187,8 @@ def was_made_by(found: RunState, config: TrainingConfig, name: str) -> bool:
         known = described(found.training_config(), name)
     except ConfigError:
         return False
-    for each in (known, wanted := described(config, name)):
+    wanted = described(config, name)
+    for each in (known, wanted):
         if name in ("teacher", "baseline-t"):
             for key in _CHOOSING:
                 del each["teacher"]["reward"][key]
