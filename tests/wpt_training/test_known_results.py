@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from wpt_training.evaluation.experiments import table_names
 from wpt_training.evaluation.known_results import KnownResults
+from wpt_training.evaluation.reproduce import _compared
 from wpt_training.models.config import ConfigError
 from wpt_training.training.checkpoint import config_identity
 from wpt_training.training.recipes import described
@@ -54,5 +56,16 @@ def test_who_begins_with_the_world_model_is_not_known_after_its_recipe_changed()
 
 
 def test_what_is_no_page_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no reproduce.json"):
-        KnownResults(tmp_path / "reproduce.json")
+    (tmp_path / "list.json").write_text("[]")
+    for name in ("nothing.json", "list.json"):
+        with pytest.raises(ConfigError, match="no reproduce.json"):
+            KnownResults(tmp_path / name)
+
+
+def test_a_ratio_to_known_figures_is_said_without_what_draws_would_give():
+    ours, others = {"collision": [0.0, 0.1, 0.5, 0.2]}, {"collision": [0.0, 0.2, 1.0, 0.4]}
+    results = {name: [{**others, "l2": [1.0] * 4}] for name in table_names(1, CONFIG)}
+    results["student"] = [{**ours, "l2": [0.5] * 4}]
+    compared = _compared(1, results)
+    first = next(c for c in compared if (c["figure"], c["others"]) == ("collision", "baseline"))
+    assert (first["value"], first["low"], first["high"]) == (0.5, None, None)

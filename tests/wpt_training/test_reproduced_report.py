@@ -40,6 +40,12 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
     assert "| latency: teacher / student | 4.9 | 5.00 | – |" in page
 
 
+def test_a_figure_without_draws_has_a_dash_for_them(tmp_path):
+    known = {**pair("L2", "student", 0.89), "low": None, "high": None}
+    page = write_report({"blind": BLIND, "tables": {"1": table({"x": 1.0}, [known])}}, tmp_path).read_text()
+    assert "| L2: student / baseline | 0.75 | 0.89 | – |" in page
+
+
 def test_what_a_part_does_stands_below_its_table(tmp_path):
     found = {**pair("collision", "student, query", 0.9), "others": "student, not distilled"}
     page = write_report({"blind": BLIND, "tables": {"6": table({"x": 1.0}, [found])}}, tmp_path).read_text()

@@ -25,7 +25,7 @@ class KnownResults:
             return
         try:
             self._tables = json.loads(path.read_text())["tables"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}: no reproduce.json ({error}): give one of `wpt reproduce`") from None
 
     def of(
