@@ -65,8 +65,9 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         "",
         "What `./wpt reproduce` trained and measured, beside the published figures. Those are of nuScenes "
         "and of Bench2Drive in CARLA, ours of simulated drives: ratios can be compared, values cannot. Mean "
-        "± spread over seeds; one world model, pretrained once, serves all of them. Every number's run, "
-        "configuration, seed and revision are in [reproduce.json](reproduce.json).",
+        "± spread over seeds; one world model, pretrained once, serves all seeds of a table. Tables of other "
+        "revisions may be of other recipes and of another world model. Every number's run, configuration, "
+        "seed and revision are in [reproduce.json](reproduce.json).",
         "",
         f"Planners that see nothing, and the expert, on the same {content['blind'][0]['samples']} samples: "
         f"{blind}.",
