@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from operator import itemgetter
 
 import numpy as np
@@ -47,7 +48,7 @@ def cached_bevs(
         path = data.root / name / f"bev-{identity}.npy"
         if not path.is_file():
             made = _drive_bevs(perception, data, done, device)
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}.partial")  # runs of two seeds may share a store
             with partial.open("wb") as stream:
                 np.save(stream, made)
             partial.rename(path)
