@@ -18,6 +18,7 @@ from wpt_planner.geometry import Array, quaternion_from_rotation
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.frame import Boxes, CameraView, DriveError
 from wpt_training.drives.nuscenes_map import LOCATION, expansion_map, token
+from wpt_training.whole_files import written_whole
 
 TABLES = (
     "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log",
@@ -53,9 +54,8 @@ def write_scene(drive: Drive, root: Path, name: str, offset: Array | None = None
         part = writer.write()
         path = root / PARTS / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(part))
-        partial.rename(path)  # all of a scene or nothing
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(part))
     except OSError as error:
         raise DriveError(
             f"{root}: {error.strerror or error}: free some space or choose another folder"

@@ -18,6 +18,7 @@ from wpt_training.simulator.episode import RouteLog, drive_route
 from wpt_training.simulator.rig import rig_from
 from wpt_training.simulator.scenarios import abilities_of, build_route
 from wpt_training.simulator.traffic import STEP
+from wpt_training.whole_files import written_whole
 
 Progress = Callable[[int, int], None]
 
@@ -164,8 +165,7 @@ def _read(folder: Path, name: str) -> RouteScore | None:
 def _write(folder: Path, score: RouteScore) -> None:
     path = _path(folder, score.name)
     try:
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(score.to_json(), indent=1) + "\n")
-        partial.rename(path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(score.to_json(), indent=1) + "\n")
     except OSError as error:
         raise DriveError(f"{path}: {error.strerror}: free some space or choose another folder") from None

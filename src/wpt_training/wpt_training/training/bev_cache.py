@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from operator import itemgetter
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from wpt_training.models.perception import Perception
 from wpt_training.training.checkpoint import weights_digest
 from wpt_training.training.clips import ClipData, Progress
+from wpt_training.whole_files import written_whole
 
 PASSES_AT_ONCE = 16  # samples whose images are looked at in one call
 
@@ -48,10 +48,8 @@ def cached_bevs(
         path = data.root / name / f"bev-{identity}.npy"
         if not path.is_file():
             made = _drive_bevs(perception, data, done, device)
-            partial = path.with_suffix(f".{os.getpid()}.partial")  # runs of two seeds may share a store
-            with partial.open("wb") as stream:
+            with written_whole(path) as partial, partial.open("wb") as stream:
                 np.save(stream, made)
-            partial.rename(path)
             for old in path.parent.glob("bev-*.npy"):
                 if old != path:
                     old.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from wpt_training.models.teacher import Teacher, TeacherOutput
 from wpt_training.training.bev_cache import BevCache
 from wpt_training.training.clips import ClipData, Progress, join
 from wpt_training.training.teacher import teacher_plans
+from wpt_training.whole_files import written_whole
 
 BATCH = 16  # clips
 
@@ -85,10 +86,8 @@ def taught_lessons(
     if not path.is_file():
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             table = _all_lessons(teacher, cache, data, device, share, progress)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with written_whole(path) as partial, partial.open("wb") as stream:
             np.savez(stream, **table)  # type: ignore[arg-type]
-        partial.rename(path)
         for old in folder.glob("lessons-*.npz"):
             if old != path:
                 old.unlink(missing_ok=True)
