@@ -58,3 +58,11 @@ def test_tables_that_are_not_made_again_stay(tmp_path):
     page = write_report({"blind": BLIND, "tables": {"9": table({"student": 30.0})}}, tmp_path).read_text()
     assert "## Table 1" in page
     assert "## Table 9" in page
+
+
+def test_rows_taken_from_an_earlier_page_are_named(tmp_path):
+    taken = {**table({"baseline": 1.0}), "made_by": {**MADE_BY, "known": ["baseline"]}}
+    page = write_report(
+        {"blind": BLIND, "tables": {"1": taken, "3": table({"x": 1.0})}}, tmp_path
+    ).read_text()
+    assert page.count("Of an earlier page: baseline.") == page.count("Of an earlier page") == 1

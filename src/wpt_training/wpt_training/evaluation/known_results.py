@@ -20,6 +20,7 @@ class KnownResults:
     """The rows of a reproduce.json. Raises ConfigError if it is none."""
 
     def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self._tables: dict[str, Any] = {}
         if path is None:
             return

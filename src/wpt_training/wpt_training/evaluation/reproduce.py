@@ -147,8 +147,11 @@ def _made_by(plan: Plan, number: int) -> dict[str, Any]:
     command += f" --seeds {','.join(map(str, plan.seeds))}"
     if number in CLOSED_LOOP:
         command += f" --routes {plan.routes} --plan-every {plan.plan_every:g}"
+    known = [name for name in table_names(number, plan.config) if _known(plan, number, name) is not None]
+    if known:
+        command += f" --known {plan.known.path}"
     return {
-        "command": command, "train": plan.config.data.train, "measured_on": _measured_on(plan, number),
+        "command": command, "known": known, "train": plan.config.data.train, "measured_on": _measured_on(plan, number),
         "seeds": list(plan.seeds),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "git_revision": git_revision(Path(__file__).parent),

@@ -140,7 +140,7 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
     lines = [
         f"## Table {number}: {TITLES[number]}", "",
         f"`{made['command']}`, trained on {made['train']}, measured on {made['measured_on']}; "
-        f"{made['machine']}; git {made['git_revision']}.",
+        f"{made['machine']}; git {made['git_revision']}.{_of_earlier(made)}",
         "", *([NOTES[number], ""] if number in NOTES else []), _line(head), _line(["---"] * len(head)),
     ]  # fmt: skip
     for row in rows:
@@ -156,6 +156,12 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
     if number not in JUDGED and (pairs := _pairs(number, table)):
         lines += ["", *_PAIRS_HEAD, *pairs]
     return [*lines, ""]
+
+
+def _of_earlier(made: dict[str, Any]) -> str:
+    """Whose rows were not made by the command, but taken from an earlier page."""
+    known = made.get("known")
+    return f" Of an earlier page: {', '.join(known)}." if known else ""
 
 
 def _by_second(rows: list[dict[str, Any]]) -> list[str]:
