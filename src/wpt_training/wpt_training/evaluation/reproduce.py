@@ -151,8 +151,8 @@ def _made_by(plan: Plan, number: int) -> dict[str, Any]:
     if known:
         command += f" --known {plan.known.path}"
     return {
-        "command": command, "known": known, "train": plan.config.data.train, "measured_on": _measured_on(plan, number),
-        "seeds": list(plan.seeds),
+        "command": command, "known": known, "train": plan.config.data.train,
+        "measured_on": _measured_on(plan, number), "seeds": list(plan.seeds),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "git_revision": git_revision(Path(__file__).parent),
     }  # fmt: skip
