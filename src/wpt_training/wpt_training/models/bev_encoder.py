@@ -174,8 +174,28 @@ class TemporalSelfAttention(nn.Module):
         return self.output(result)
 
 
+class MotionFusion(nn.Module):
+    """How the BEV differs from the previous one around each cell. Not in BEVFormer, whose temporal attention
+    looks where a cell's query says, whatever is there: so few points find nobody who has moved on by two
+    cells. The cells around reach 3 each way, which others cross in an interval of 0.5 s at 12 m/s, if they
+    are of 2 m."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.compare = nn.Conv2d(2 * channels, hidden, 3, padding=2, dilation=2)
+        self.output = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, queries: Tensor, previous: Tensor, grid: BevGrid) -> Tensor:
+        """queries, previous (B, Q, C), both in the present ego frame -> (B, Q, C)."""
+        both = torch.cat([queries, previous], dim=-1).transpose(1, 2)
+        maps = both.unflatten(2, (grid.cells_x, grid.cells_y))
+        moved: Tensor = self.output(F.relu(self.compare(maps)))
+        return moved.flatten(2).transpose(1, 2)
+
+
 class BevEncoderLayer(nn.Module):
-    """Temporal self-attention, spatial cross-attention, feed-forward; each added and normalised."""
+    """Temporal self-attention, spatial cross-attention, feed-forward, the last one beside motion, if there
+    is such; each added and normalised."""
 
     def __init__(self, channels: int, config: BevEncoderConfig, levels: int) -> None:
         super().__init__()
@@ -188,6 +208,7 @@ class BevEncoderLayer(nn.Module):
             nn.ReLU(),
             nn.Linear(config.feed_forward, channels),
         )
+        self.motion = MotionFusion(channels, config.motion) if config.motion else None
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
 
     def forward(
@@ -202,7 +223,10 @@ class BevEncoderLayer(nn.Module):
         """queries, previous (B, Q, C), features (B, N, C, h, w) a level, centers (Q, 2) -> (B, Q, C)."""
         queries = self.norms[0](queries + self.temporal(queries, previous, centers, grid))
         queries = self.norms[1](queries + self.spatial(queries, features, views))
-        return self.norms[2](queries + self.feed_forward(queries))
+        change = self.feed_forward(queries)
+        if self.motion is not None:
+            change = change + self.motion(queries, previous, grid)
+        return self.norms[2](queries + change)
 
 
 class BevEncoder(nn.Module):

@@ -46,6 +46,7 @@ class BevEncoderConfig(_Strict):
     temporal_points: int = 2
     heights: list[float] = Field([0.0, 1.0, 2.0], description="m, pillar points above the ground")
     feed_forward: int = 128
+    motion: int = Field(0, ge=0, description="channels that compare each cell's surroundings with before; 0: none")
 
 
 class PlannerConfig(_Strict):
