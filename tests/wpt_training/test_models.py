@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.export import golden_inputs
 from wpt_training.models.attention import attend
-from wpt_training.models.bev_encoder import BevEncoder, bev_cell_centers, project_pillars
+from wpt_training.models.bev_encoder import BevEncoder, MotionFusion, bev_cell_centers, project_pillars
 from wpt_training.models.config import ConfigError, finer, load_training_config
 from wpt_training.models.image_encoder import ImageEncoder
 from wpt_training.models.planner import PlanHead, ego_status
@@ -57,6 +57,26 @@ def test_the_previous_bev_moves_with_the_ego():
     moved = encoder.align(bev, torch.tensor([[8.0, 0.0, 0.0, 0.5, 16.0, 16.0, 0.0]]))
     assert moved[0, 3 * 8 + 3].mean().item() == pytest.approx(1.0, abs=1e-5)
     assert moved.sum().item() == pytest.approx(16.0, abs=1e-3)
+
+
+def test_motion_compares_a_cell_with_those_up_to_three_around_it_before():
+    torch.manual_seed(0)
+    motion, queries, previous = MotionFusion(16, 8), torch.randn(1, 64, 16), torch.randn(1, 64, 16)
+    before = motion(queries, previous, SMALL.bev)
+    changed = previous.clone()
+    changed[0, 4 * 8 + 4] += 1.0  # of 8 x 8 cells
+    reached = (motion(queries, changed, SMALL.bev) - before).abs().amax(-1).view(8, 8) > 1e-6
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[1:8, 1:8] = True
+    assert reached.any()
+    assert not (reached & ~inside).any()
+    assert reached[[1, 4, 7], [4, 4, 4]].all()
+
+
+def test_an_encoder_compares_with_before_only_if_it_is_told_to():
+    with_motion = SMALL.encoder.model_copy(update={"motion": 8})
+    assert BevEncoder(SMALL.bev, with_motion).layers[0].motion is not None
+    assert BevEncoder(SMALL.bev, SMALL.encoder).layers[0].motion is None
 
 
 def test_an_egos_status_is_its_speed_acceleration_and_yaw_rate():

@@ -9,7 +9,9 @@ import torch
 
 from wpt_training.drives.occupancy import CLASSES
 from wpt_training.export import golden_inputs
+from wpt_training.models.braking import braked
 from wpt_training.models.config import LossConfig, TrainingConfig, load_training_config
+from wpt_training.models.moving_cells import MovingCells
 from wpt_training.models.planner import ego_status
 from wpt_training.models.student import Student
 from wpt_training.models.teacher import Teacher, TeacherPolicy
@@ -207,6 +209,44 @@ def test_another_candidate_than_the_first_is_chosen_only_if_it_is_better_by_the_
     teacher = Teacher(SMALL, CONFIG.teacher.model_copy(update={"reward": reward}), world)
     final = torch.tensor([[1.0, 1.4, 0.0], [1.0, 0.0, 1.6], [2.0, 1.0, 1.0]])
     assert teacher.favoured(final).argmax(1).tolist() == [0, 2, 0]
+
+
+def braking_teacher(world: WorldModel) -> Teacher:
+    reward = CONFIG.teacher.reward.model_copy(update={"cells": 20})
+    config = CONFIG.teacher.model_copy(update={"reward": reward, "braking": [0.2, 0.5]})
+    torch.manual_seed(2)
+    return Teacher(SMALL, config, world).eval()
+
+
+def test_a_teacher_that_drives_weighs_its_first_candidate_braked_as_well(world):
+    teacher = braking_teacher(world)
+    output = teacher.plan(queue(), *inputs()[:2], inputs()[2])
+    first = output.trajectories[:, 0]
+    assert output.trajectories.shape == (2, 5, 6, 2)
+    assert output.futures.shape[1] == output.queries.shape[1] == output.final.shape[1] == 5
+    assert output.scores.shape == (2, 3)
+    torch.testing.assert_close(output.trajectories[:, 4], braked(first, torch.tensor([0.5, 0.5])))
+    assert torch.equal(output.queries[:, 4], output.queries[:, 0])
+    assert torch.equal(output.best, output.final.argmax(1))
+    # Candidates learn as many as there are.
+    learning = teacher.train().plan(queue(), *inputs()[:2], inputs()[2])
+    assert learning.trajectories.shape == (2, 3, 6, 2)
+
+
+def test_whom_a_trajectory_meets_counts_in_its_rewards(world):
+    teacher = braking_teacher(world)
+    states = world.states(queue())
+    cells = teacher.cells(states)
+    ways = torch.arange(1, 7)[None, None, :, None] * torch.tensor([4.0, 0.0]).expand(2, 1, 1, -1)
+    futures = teacher.imagine(states, ways)
+    given = (ways, torch.zeros(2, 1), torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1), inputs()[1])
+    there = MovingCells(
+        torch.tensor([9.0, 0.0]).expand(2, 20, -1), torch.zeros(2, 20, 2), torch.ones_like(cells.occupied)
+    )
+    gone = there._replace(occupied=torch.zeros_like(cells.occupied))
+    met, free = (teacher.reward(world, ways, futures, *given, each).simulation for each in (there, gone))
+    assert cells.position.shape == (2, 20, 2)
+    assert (met - free).abs().max() > 1e-3
 
 
 def test_a_teacher_cannot_begin_with_a_planner_that_was_not_pretrained():

@@ -46,7 +46,7 @@ class BevEncoderConfig(_Strict):
     temporal_points: int = 2
     heights: list[float] = Field([0.0, 1.0, 2.0], description="m, pillar points above the ground")
     feed_forward: int = 128
-    motion: int = Field(0, ge=0, description="channels that compare each cell's surroundings with before; 0: none")
+    motion: int = Field(0, ge=0, description="channels that compare cells with before; 0: none")
 
 
 class PlannerConfig(_Strict):
@@ -123,6 +123,12 @@ class RewardConfig(_Strict):
         "teach the teacher's first candidate, and the student where they are distilled",
     )
     clearance: float = Field(0.5, ge=0, description="m")
+    cells: int = Field(
+        0,
+        ge=0,
+        description="cells of the present, the likeliest occupied, that are carried on at their own velocity "
+        "to see whom a trajectory meets; 0: none, the predicted future alone is looked at",
+    )
 
 
 class TeacherConfig(_Strict):
@@ -139,6 +145,11 @@ class TeacherConfig(_Strict):
     )
     followed: int | None = Field(
         None, ge=2, description="candidates whose futures a training step imagines, some at random; null: all"
+    )
+    braking: list[float] = Field(
+        [],
+        description="1/s: the first candidate with its speed falling by such shares each second is weighed "
+        "as well where rewards choose",
     )
     begin: bool = Field(
         False, description="with the planner that the world model was pretrained beside (world.pretext)"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.models.config import RewardConfig, WorldModelConfig
+from wpt_training.models.moving_cells import REACHES, MovingCells, met
 from wpt_training.models.planner import USUAL_MOTION
 from wpt_training.models.world_model import WorldModel
 from wpt_training.rewards import headings
@@ -52,6 +53,9 @@ class RewardModel(nn.Module):
         for weight in self.imitation.parameters():
             nn.init.zeros_(weight)
         self.simulation = nn.Linear(hidden, len(SIMULATION_REWARDS))
+        # Whom the box meets if all keep on: step by step, and, straight to the rewards, at any step.
+        self.meeting = nn.Linear(len(REACHES), hidden, bias=False) if config.cells else None
+        self.met = nn.Linear(len(REACHES), len(SIMULATION_REWARDS), bias=False) if config.cells else None
 
     def forward(
         self,
@@ -62,28 +66,39 @@ class RewardModel(nn.Module):
         prior: Tensor,
         motion: Tensor,
         command: Tensor,
+        cells: MovingCells | None = None,
     ) -> PredictedRewards:
         """trajectories (B, M, 6, 2), their futures (B, M', F, S, C'), the plan that an expert is expected to
         make (B, 1, 6, 2), the planner's own logits `prior` (B, M), which imitation starts from, motion (B, 4)
-        as `ego_status`, command (B,): what a good driver does depends on where he is to go. With M' < M each
-        future is shared by M / M' trajectories in a row."""
+        as `ego_status`, command (B,): what a good driver does depends on where he is to go, and the present's
+        `cells`, if the configuration counts any. With M' < M each future is shared by M / M' trajectories in
+        a row."""
         batch, count = trajectories.shape[:2]
         wanted = F.one_hot(command, self.commands).to(motion.dtype)
         context = self.context(torch.cat([motion / self.usual, wanted], dim=1)).repeat_interleave(count, 0)
         ways = trajectories.view(batch * futures.shape[1], -1, PLAN_STEPS, 2)
         departure = (trajectories - expected).flatten(0, 1)
-        features = self.interaction(world, ways, futures.flatten(0, 1), departure, context)
+        meeting = None if cells is None else met(trajectories, cells).flatten(0, 1)
+        features = self.interaction(world, ways, futures.flatten(0, 1), departure, context, meeting)
+        simulation = self.simulation(features)
+        if meeting is not None and self.met is not None:
+            simulation = simulation + self.met(meeting.amax(1))
         return PredictedRewards(
-            prior + self.imitation(features)[:, 0].view(batch, count),
-            self.simulation(features).view(batch, count, -1),
+            prior + self.imitation(features)[:, 0].view(batch, count), simulation.view(batch, count, -1)
         )
 
     def interaction(
-        self, world: WorldModel, ways: Tensor, future: Tensor, departure: Tensor, context: Tensor
+        self,
+        world: WorldModel,
+        ways: Tensor,
+        future: Tensor,
+        departure: Tensor,
+        context: Tensor,
+        meeting: Tensor | None = None,
     ) -> Tensor:
         """Eq. 9: the future world around each waypoint, and how the ego gets there. Of B' futures
         (B', F, S, C') and V ways in each (B', V, 6, 2), with their departure from the expected one
-        (B'·V, 6, 2) and context (B'·V, hidden) -> (B'·V, hidden)."""
+        (B'·V, 6, 2), context (B'·V, hidden) and whom they meet (B'·V, 6, R) -> (B'·V, hidden)."""
         heading = headings(ways)
         cosine, sine = torch.cos(heading)[..., None], torch.sin(heading)[..., None]
         ahead, left = self.footprint[:, 0], self.footprint[:, 1]
@@ -96,7 +111,10 @@ class RewardModel(nn.Module):
         moved = torch.cat(
             [way / 20.0, steps, departure / 5.0, heading.flatten(0, 1)[..., None]], dim=-1
         )  # fmt: skip
-        return self.mix(F.relu(self.place(seen) + self.movement(moved) + context[:, None]).flatten(1))
+        steps_seen = self.place(seen) + self.movement(moved) + context[:, None]
+        if meeting is not None and self.meeting is not None:
+            steps_seen = steps_seen + self.meeting(meeting)
+        return self.mix(F.relu(steps_seen).flatten(1))
 
     def final(
         self,

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from wpt_planner.plan_guard import PLAN_STEPS
+from wpt_training.models.braking import braked
 from wpt_training.models.config import StudentConfig, TeacherConfig
+from wpt_training.models.moving_cells import MovingCells, moving_cells
 from wpt_training.models.planner import PlanDecoder, PlanDecoderLayer, PlanHead, Planner, ego_status
 from wpt_training.models.reward_model import PredictedRewards, RewardModel
 from wpt_training.models.student import Student
@@ -21,7 +23,10 @@ class TeacherOutput(NamedTuple):
     """M candidates: `trajectories` (B, M, 6, 2), the first of them the plan to be expected; their `queries`
     (B, M, C), from which `Teacher.plan_head` makes them; `scores` (B, M) logits of the planner alone; before
     looking ahead they were `proposals`, refined from `drafts` (B, R, M, 6, 2), and `ranks`; `futures`
-    (B, M, F, S, C'); `rewards` and `final` (B, M), None without a reward model; `best` (B,) index."""
+    (B, M, F, S, C'); `rewards` and `final` (B, M), None without a reward model; `best` (B,) index.
+
+    A trained teacher that brakes weighs the first one braked beside them: then trajectories, queries (the
+    first one's), futures, rewards and final hold these as well, after the M."""
 
     trajectories: Tensor
     proposals: Tensor
@@ -116,9 +121,15 @@ class Teacher(nn.Module):
         best = scores.argmax(1)
         if self.reward is not None:
             with torch.no_grad():  # they choose here; what teaches them is told what it teaches
-                expected = trajectories[:, :1]
+                expected, prior = trajectories[:, :1], scores
+                if self.config.braking and not self.training:
+                    slower, first = self._braked(expected), scores[:, :1]
+                    trajectories = torch.cat([trajectories, slower], dim=1)
+                    futures = torch.cat([futures, self.imagine(states, slower)], dim=1)
+                    queries = torch.cat([queries, queries[:, :1].expand(-1, slower.shape[1], -1)], dim=1)
+                    prior = torch.cat([scores, first.expand(-1, slower.shape[1])], dim=1)
                 rewards = self.reward(
-                    self.world, trajectories, futures, expected, scores, motion, command
+                    self.world, trajectories, futures, expected, prior, motion, command, self.cells(states)
                 )  # fmt: skip
             final = self.favoured(self.reward.final(rewards))
             best = final.argmax(1) if self.by_reward else best
@@ -146,8 +157,17 @@ class Teacher(nn.Module):
         assert self.reward is not None
         future = self.imagine(states, way.detach()[:, None])
         return self.reward(
-            self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command
+            self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command,
+            self.cells(states),
         )  # fmt: skip
+
+    @torch.no_grad()
+    def cells(self, states: Tensor) -> MovingCells | None:
+        """What is occupied now, of the states (B, queue, S, C'), if the reward model looks at it."""
+        count = self.config.reward.cells
+        if not count or not self.config.has_reward:
+            return None
+        return moving_cells(self.world.view(states[:, :1]), self.world.label_grid, count)
 
     def favoured(self, final: Tensor) -> Tensor:
         """Rewards (B, M) among which the first one is the best, unless another is better by the margin."""
@@ -172,6 +192,11 @@ class Teacher(nn.Module):
         state["queries.weight"] = state["queries.weight"][::count]
         one.load_state_dict(state)
         student.plan_head.load_state_dict(self.plan_head.state_dict())
+
+    def _braked(self, first: Tensor) -> Tensor:
+        """The first candidate (B, 1, 6, 2), braked in each of the configured ways: (B, S, 6, 2)."""
+        rates = torch.tensor(self.config.braking, dtype=first.dtype, device=first.device)
+        return braked(first.expand(-1, len(rates), -1, -1), rates.expand(len(first), -1))
 
     def _foresee(self, queries: Tensor, futures: Tensor) -> Tensor:
         """Eq. 8: every query reads the states that its own proposal leads to."""

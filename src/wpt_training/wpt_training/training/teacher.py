@@ -13,6 +13,7 @@ from wpt_training.losses import (
     plan_loss,
     simulation_reward_loss,
 )
+from wpt_training.models.braking import braked
 from wpt_training.models.config import LossConfig, TeacherConfig
 from wpt_training.models.planner import Planner, ego_status, straight_on
 from wpt_training.models.reward_model import SIMULATION_REWARDS
@@ -24,7 +25,9 @@ from wpt_training.training.encode import remember_clips
 from wpt_training.training.loop import StepLoss, Task
 from wpt_training.training.road_users import RoadUsers
 
-DECOYS = 2  # trajectories a candidate that nobody proposed, so that the reward model knows bad ones too
+# Trajectories a candidate that nobody proposed, so that the reward model knows bad ones too; and how many of
+# them are the candidate itself, braked.
+DECOYS, BRAKED = 4, 2
 
 
 class TeacherTask(Task):
@@ -227,8 +230,9 @@ def _reward_losses(
     ways = _with_decoys(candidates)
     prior = output.scores.detach().repeat_interleave(1 + DECOYS, dim=1)
     predicted = teacher.reward(
-        teacher.world, ways, output.futures, candidates[:, :1], prior, motion, clips.command[:, -1]
-    )
+        teacher.world, ways, output.futures, candidates[:, :1], prior, motion, clips.command[:, -1],
+        teacher.cells(teacher.world.states(queue)),
+    )  # fmt: skip
     parts = {}
     if config.imitation:
         target = imitation_target(ways, clips.future[:, -1], clips.future_valid[:, -1])
@@ -268,17 +272,19 @@ def future_occupancy(
 
 
 def _with_decoys(candidates: Tensor) -> Tensor:
-    """Candidates (B, M, 6, 2) -> (B, M·(1 + DECOYS), 6, 2): each followed by itself, stretched and swayed at
-    random, the same for the same candidates."""
+    """Candidates (B, M, 6, 2) -> (B, M·(1 + DECOYS), 6, 2): each followed by itself, stretched and swayed,
+    and braked, at random, the same for the same candidates."""
     seed = int(candidates.double().abs().sum().mul(1e3).long() % (2**31))
     generator = torch.Generator().manual_seed(seed)
-    shape = (*candidates.shape[:2], DECOYS, 1)
+    shape = (*candidates.shape[:2], DECOYS - BRAKED, 1)
     stretch = torch.empty(shape).uniform_(0.3, 1.6, generator=generator).to(candidates.device)
     sway = torch.randn(shape, generator=generator).to(candidates.device) * 1.5
     share = torch.linspace(1 / 6, 1, PLAN_STEPS, device=candidates.device) ** 2
     decoys = candidates[:, :, None] * stretch[..., None]
     decoys = decoys + torch.stack([torch.zeros_like(sway * share), sway * share], dim=-1)
-    return torch.cat([candidates[:, :, None], decoys], dim=2).flatten(1, 2)
+    rates = torch.empty(*candidates.shape[:2], BRAKED).uniform_(0.1, 0.8, generator=generator)
+    slower = braked(candidates[:, :, None].expand(-1, -1, BRAKED, -1, -1), rates.to(candidates.device))
+    return torch.cat([candidates[:, :, None], decoys, slower], dim=2).flatten(1, 2)
 
 
 @torch.no_grad()
