@@ -72,6 +72,7 @@ CONFIG = TrainingConfig(
         head_channels=8,
         upsample=2,
         cells_z=2,
+        present=8,
         pretext=True,
     ),
     teacher=TeacherConfig(candidates=3, reward=RewardConfig(hidden=16)),

@@ -93,7 +93,11 @@ def test_forecasting_and_latency_are_measured(trained):
         "--json", trained / "forecasting.json",
     )  # fmt: skip
     assert "movable objects" in said
-    assert 0 <= json.loads((trained / "forecasting.json").read_text())["present"] <= 100
+    scores = json.loads((trained / "forecasting.json").read_text())
+    assert 0 <= scores["present"] <= 100
+    error, speed = scores["moving"]["vehicle"]
+    assert error > 0
+    assert speed > 0.5
     said = cli(
         "evaluate", "latency", trained / "train" / "student", trained / "train" / "teacher", "--rounds", 10,
         "--size", "128x224", "--json", trained / "latency.json",

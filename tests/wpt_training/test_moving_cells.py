@@ -9,7 +9,7 @@ from wpt_planner.policy_bundle import BevGrid
 from wpt_training.drives.occupancy import CLASSES
 from wpt_training.models.braking import braked
 from wpt_training.models.moving_cells import MovingCells, met, moving_cells
-from wpt_training.models.occupancy_head import WorldView
+from wpt_training.models.present_head import PresentView
 
 GRID = BevGrid(cells_x=4, cells_y=6, channels=1, resolution=2.0, x_min=0.0, y_min=-6.0)
 
@@ -56,12 +56,12 @@ def test_meeting_descends_as_the_way_turns_aside():
 
 
 def test_the_likeliest_cells_come_with_their_place_and_the_reverse_of_their_backward_flow():
-    logits = torch.zeros(1, len(CLASSES), 2, 4, 6)
+    logits = torch.zeros(1, len(CLASSES), 4, 6)
     logits[:, 0] = 8.0  # free
-    logits[0, 1, 1, 2, 5] = 12.0  # the upper of two cells: x = 5, y = -6 + 11 = 5
+    logits[0, 1, 2, 5] = 12.0  # x = 5, y = -6 + 11 = 5
     flow = torch.zeros(1, 2, 4, 6)
     flow[0, :, 2, 5] = torch.tensor([-3.0, 1.0])
-    cells = moving_cells(WorldView(logits, flow, torch.zeros(1, 4, 6)), GRID, 3)
+    cells = moving_cells(PresentView(logits, flow).present(), GRID, 3)
     assert cells.position.shape == (1, 3, 2)
     assert cells.position[0, 0].tolist() == [5.0, 5.0]
     assert cells.velocity[0, 0].tolist() == [3.0, -1.0]

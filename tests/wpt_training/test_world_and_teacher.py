@@ -114,7 +114,7 @@ def test_the_world_model_stays_frozen_and_a_judged_plan_gets_a_gradient(teacher)
     way = torch.randn(2, 6, 2, requires_grad=True)
     motion = torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1)
     expected = torch.zeros(2, 6, 2)
-    rewards = teacher.judge(teacher.world.states(queue()), way, expected, torch.zeros(2), motion, inputs()[1])
+    rewards = teacher.judge(queue(), way, expected, torch.zeros(2), motion, inputs()[1])
     rewards.simulation.sum().backward()
     assert way.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.world.parameters())
@@ -236,7 +236,7 @@ def test_a_teacher_that_drives_weighs_its_first_candidate_braked_as_well(world):
 def test_whom_a_trajectory_meets_counts_in_its_rewards(world):
     teacher = braking_teacher(world)
     states = world.states(queue())
-    cells = teacher.cells(states)
+    cells = teacher.cells(queue())
     ways = torch.arange(1, 7)[None, None, :, None] * torch.tensor([4.0, 0.0]).expand(2, 1, 1, -1)
     futures = teacher.imagine(states, ways)
     given = (ways, torch.zeros(2, 1), torch.tensor([[8.0, 0.0, 0.0, 1.0]]).repeat(2, 1), inputs()[1])

@@ -128,6 +128,8 @@ def print_forecasting(scores: ForecastingScores, console: Console) -> None:
     console.print(table)
     steps = ", ".join(f"{value:.1f}" for value in scores.by_frame)
     console.print(f"by frame of 0.5 s: {steps}; flow error {scores.flow_error:.2f} m/s")
+    moving = [f"{name} {error:.2f} at {speed:.2f}" for name, (error, speed) in scores.moving.items()]
+    console.print(f"of who moves now, flow error at a mean speed (m/s): {', '.join(moving)}")
 
 
 def print_policy_latency(results: Sequence[PolicyLatency], machine: str, console: Console) -> None:

@@ -93,6 +93,12 @@ class WorldModelConfig(_Strict):
     cells_z: int = 4
     z_min: float = -1.0
     z_max: float = 3.0
+    present: int = Field(
+        0,
+        ge=0,
+        description="channels of a head that reads off the newest two BEVs, cell by cell, who is where now "
+        "and how he moves, for those who look at the present (teacher.reward.cells); 0: states say it",
+    )
     pretext: bool = Field(
         False,
         description="learn to plan beside it, so that BEVs hold lights and signs as well: for those who keep "
@@ -233,6 +239,7 @@ class LossConfig(_Strict):
     lovasz: float = 0.5
     flow: float = 0.05
     drivable: float = 0.5
+    present: float = 1.0
     pretext: float = 1.0
     plan: float = 1.0
     draft: float = Field(0.3, description="share of `plan` that each of a plan's drafts counts")

@@ -14,7 +14,7 @@ from torch import Tensor
 from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.models.bev_encoder import bev_cell_centers
-from wpt_training.models.occupancy_head import WorldView
+from wpt_training.models.present_head import Present
 from wpt_training.rewards import EGO_LENGTH, EGO_MIDDLE_AHEAD, EGO_WIDTH, headings
 
 # How far around the ego's box somebody counts as met, and how much further ahead of it: m.
@@ -30,14 +30,14 @@ class MovingCells(NamedTuple):
     occupied: Tensor
 
 
-def moving_cells(view: WorldView, grid: BevGrid, count: int) -> MovingCells:
-    """The `count` cells of a view of the present that are the likeliest occupied, at any height."""
-    occupied = (1.0 - view.occupancy.float().softmax(1)[:, 0]).amax(1).flatten(1)  # (B, X·Y)
-    occupied, index = occupied.topk(min(count, occupied.shape[1]), dim=1)
+def moving_cells(present: Present, grid: BevGrid, count: int) -> MovingCells:
+    """The `count` cells of the present that are the likeliest occupied."""
+    every = present.occupied.flatten(1)  # (B, X·Y)
+    occupied, index = every.topk(min(count, every.shape[1]), dim=1)
     chosen = index[..., None].expand(-1, -1, 2)
     position = bev_cell_centers(grid).to(occupied.device)[None].expand(len(index), -1, -1).gather(1, chosen)
     # Flow is backward: where what is there was before.
-    velocity = -view.flow.float().flatten(2).transpose(1, 2).gather(1, chosen)
+    velocity = -present.flow.flatten(2).transpose(1, 2).gather(1, chosen)
     return MovingCells(position, velocity, occupied)
 
 

@@ -129,7 +129,7 @@ class Teacher(nn.Module):
                     queries = torch.cat([queries, queries[:, :1].expand(-1, slower.shape[1], -1)], dim=1)
                     prior = torch.cat([scores, first.expand(-1, slower.shape[1])], dim=1)
                 rewards = self.reward(
-                    self.world, trajectories, futures, expected, prior, motion, command, self.cells(states)
+                    self.world, trajectories, futures, expected, prior, motion, command, self.cells(queue)
                 )  # fmt: skip
             final = self.favoured(self.reward.final(rewards))
             best = final.argmax(1) if self.by_reward else best
@@ -149,25 +149,26 @@ class Teacher(nn.Module):
         return self.world.rollout(repeated, ways.flatten(0, 1)).unflatten(0, (batch, count))
 
     def judge(
-        self, states: Tensor, way: Tensor, expected: Tensor, prior: Tensor, motion: Tensor, command: Tensor
+        self, queue: Tensor, way: Tensor, expected: Tensor, prior: Tensor, motion: Tensor, command: Tensor
     ) -> PredictedRewards:
-        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to, beside the teacher's own
-        first one, `expected` (B, 6, 2), with the first one's score (B,) as `prior`: rewards with M = 1. What
-        can be learned from them is to move within that future, not to bend it."""
+        """Somebody else's plan `way` (B, 6, 2), in the future that it leads to from the memory `queue`,
+        beside the teacher's own first one, `expected` (B, 6, 2), with the first one's score (B,) as `prior`:
+        rewards with M = 1. What can be learned from them is to move within that future, not to bend it."""
         assert self.reward is not None
-        future = self.imagine(states, way.detach()[:, None])
+        with torch.no_grad():
+            future = self.imagine(self.world.states(queue), way.detach()[:, None])
         return self.reward(
             self.world, way[:, None], future, expected[:, None], prior[:, None], motion, command,
-            self.cells(states),
+            self.cells(queue),
         )  # fmt: skip
 
     @torch.no_grad()
-    def cells(self, states: Tensor) -> MovingCells | None:
-        """What is occupied now, of the states (B, queue, S, C'), if the reward model looks at it."""
+    def cells(self, queue: Tensor) -> MovingCells | None:
+        """What is occupied now, of the memory queue (B, X·Y, queue·C), if the reward model looks at it."""
         count = self.config.reward.cells
         if not count or not self.config.has_reward:
             return None
-        return moving_cells(self.world.view(states[:, :1]), self.world.label_grid, count)
+        return moving_cells(self.world.now(queue), self.world.label_grid, count)
 
     def favoured(self, final: Tensor) -> Tensor:
         """Rewards (B, M) among which the first one is the best, unless another is better by the margin."""

@@ -17,6 +17,7 @@ from wpt_training.models.config import StudentConfig, WorldModelConfig, finer
 from wpt_training.models.occupancy_head import OccupancyHead, WorldView
 from wpt_training.models.perception import Perception
 from wpt_training.models.planner import Planner
+from wpt_training.models.present_head import Present, PresentHead
 
 
 class WorldDecoderLayer(nn.Module):
@@ -58,6 +59,8 @@ class WorldModel(nn.Module):
         self.action_step = nn.Embedding(PLAN_STEPS, channels)
         self.layers = nn.ModuleList(WorldDecoderLayer(channels, config) for _ in range(config.layers))
         self.head = OccupancyHead(channels, self.tokens, config.merge, config)
+        frames = min(2, config.queue)
+        self.present = PresentHead(grid, frames, config.present, config.upsample) if config.present else None
         one = student.planner.model_copy(update={"queries": 1})
         self.pretext = Planner(grid, len(student.commands), one) if config.pretext else None
 
@@ -104,6 +107,13 @@ class WorldModel(nn.Module):
     def view(self, states: Tensor) -> WorldView:
         """Eq. 7: occupancy, flow and drivable area of states (B, F, S, C'), in WorldViews of B·F."""
         return self.head(states.flatten(0, 1))
+
+    def now(self, queue: Tensor) -> Present:
+        """What is occupied now and how it moves, of `remember`'s queue (B, X·Y, queue·C)."""
+        if self.present is not None:
+            return self.present(queue).present()
+        view = self.head(self.state(queue[..., : self.grid.channels]))
+        return Present((1.0 - view.occupancy.float().softmax(1)[:, 0]).amax(1), view.flow.float())
 
     def sample(self, states: Tensor, points: Tensor) -> Tensor:
         """States (B, F, S, C') at points (B, F, A, 2) m -> (B, F, A, C'), bilinear; 0 outside."""

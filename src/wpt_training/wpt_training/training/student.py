@@ -98,12 +98,10 @@ class StudentTask(Task):
         model = teacher.reward
         if config.reward and model is not None and lesson.rewards is not None:
             motion = ego_status(clips.ego_motion[:, -1], clips.bev_valid[:, -1])
-            with torch.no_grad():
-                if queue is None:
-                    queue = remembered(teacher, given.cache, clips)
-                states = teacher.world.states(queue)
+            if queue is None:
+                queue = remembered(teacher, given.cache, clips)
             judged = teacher.judge(
-                states, student.trajectory, lesson.expected, lesson.prior, motion, clips.command[:, -1]
+                queue, student.trajectory, lesson.expected, lesson.prior, motion, clips.command[:, -1]
             )
             rows = torch.arange(len(lesson.best))
             counted = None if config.simulation else ()

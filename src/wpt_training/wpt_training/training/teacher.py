@@ -231,7 +231,7 @@ def _reward_losses(
     prior = output.scores.detach().repeat_interleave(1 + DECOYS, dim=1)
     predicted = teacher.reward(
         teacher.world, ways, output.futures, candidates[:, :1], prior, motion, clips.command[:, -1],
-        teacher.cells(teacher.world.states(queue)),
+        teacher.cells(queue),
     )  # fmt: skip
     parts = {}
     if config.imitation:

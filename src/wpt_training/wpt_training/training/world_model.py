@@ -15,6 +15,7 @@ from wpt_training.losses import (
 )
 from wpt_training.models.config import LossConfig
 from wpt_training.models.occupancy_head import WorldView
+from wpt_training.models.present_head import present_loss
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips, remember_clips
@@ -37,7 +38,8 @@ class WorldModelTask(Task):
     def forward(self, clips: Clips) -> StepLoss:
         world, weights = self.trained, self.losses
         bevs = encode_clips(world.perception, clips)
-        states = world.states(remember_clips(world, bevs, clips))
+        queue = remember_clips(world, bevs, clips)
+        states = world.states(queue)
         future = world.rollout(states, driven_way(clips.future[:, -1], clips.future_valid[:, -1]))
         past = [world.state(bev) for bev in bevs[:-1]]
         states = torch.cat([torch.stack([*past, states[:, 0]], dim=1), future], dim=1)
@@ -67,6 +69,10 @@ class WorldModelTask(Task):
         now = clips.drivable[:, None].expand(-1, len(looked_at), -1, -1)
         drivable = torch.cat([clips.past_drivable, now], dim=1).flatten(0, 1)
         parts["drivable"] = weights.drivable * drivable_loss(view.drivable, drivable)
+        if world.present is not None:
+            parts["present"] = weights.present * present_loss(
+                world.present(queue), clips.occupancy[:, 0].amax(-1).long(), clips.flow[:, 0], weights.flow
+            )  # fmt: skip
         if world.pretext is not None:
             plans = planned(world.pretext, bevs, clips)
             parts["pretext"] = weights.pretext * imitation_loss(plans, clips, weights)

@@ -1,0 +1,72 @@
+"""What stands where now and how it moves, read off the newest BEVs cell by cell.
+
+A world state's tokens are several metres wide and made to foresee traffic: people and cycles, who cover
+little and get on by less than a BEV cell from one BEV to the next, stand still in them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wpt_planner.policy_bundle import BevGrid
+from wpt_training.drives.occupancy import CLASSES
+
+# Of CLASSES: free, vehicle (9 m²), person (0.5), cycle (1.2), movable, which stands still.
+CELL_WEIGHTS = (1.0, 4.0, 20.0, 20.0, 8.0)
+FLOW_WEIGHTS = (0.0, 1.0, 20.0, 10.0, 1.0)
+
+
+class Present(NamedTuple):
+    """On the labels' cells: `occupied` (B, X, Y) from 0 to 1, at any height; backward `flow` (B, 2, X, Y)
+    m/s: where what is there was before."""
+
+    occupied: Tensor
+    flow: Tensor
+
+
+class PresentView(NamedTuple):
+    """`classes` (B, classes, X, Y) logits of who stands on a cell, `flow` as of Present."""
+
+    classes: Tensor
+    flow: Tensor
+
+    def present(self) -> Present:
+        return Present(1.0 - self.classes.float().softmax(1)[:, 0], self.flow.float())
+
+
+class PresentHead(nn.Module):
+    """The newest `frames` BEVs, aligned, to a PresentView on `upsample` times their cells: by pixel shuffling
+    (Shi et al. 2016), or by interpolation where that is no whole number."""
+
+    def __init__(self, grid: BevGrid, frames: int, hidden: int, upsample: float) -> None:
+        super().__init__()
+        self.cells, self.used = (grid.cells_x, grid.cells_y), frames * grid.channels
+        self.size = (round(grid.cells_x * upsample), round(grid.cells_y * upsample))
+        self.shuffle = int(upsample) if upsample == int(upsample) else 1
+        self.compare = nn.Conv2d(self.used, hidden, 3, padding=1)
+        self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.out = nn.Conv2d(hidden, (len(CLASSES) + 2) * self.shuffle**2, 1)
+
+    def forward(self, queue: Tensor) -> PresentView:
+        """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it, newest first."""
+        maps = queue[..., : self.used].transpose(1, 2).unflatten(2, self.cells)
+        found = F.relu(self.around(F.relu(self.compare(maps))))
+        if self.shuffle == 1 and self.cells != self.size:
+            found = F.interpolate(found, size=self.size, mode="bilinear", align_corners=False)
+        values = F.pixel_shuffle(self.out(found), self.shuffle)
+        classes, flow = values.split([len(CLASSES), 2], dim=1)
+        return PresentView(classes, flow)
+
+
+def present_loss(view: PresentView, classes: Tensor, flow: Tensor, flow_share: float) -> Tensor:
+    """Cross-entropy of the classes (B, X, Y) and, `flow_share` times, L1 of the flow (B, 2, X, Y) where it is
+    occupied. Cells weigh about the inverse of what one of their class covers, so that everybody counts alike,
+    not every square metre."""
+    occupied = torch.tensor(CELL_WEIGHTS, device=flow.device)
+    moving = torch.tensor(FLOW_WEIGHTS, device=flow.device)[classes]
+    distance = ((view.flow.float() - flow).abs().sum(1) * moving).sum() / moving.sum().clamp(min=1.0)
+    return F.cross_entropy(view.classes.float(), classes, occupied) + flow_share * distance
