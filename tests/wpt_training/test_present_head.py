@@ -25,21 +25,20 @@ def queue(seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize(("upsample", "cells"), [(4, (16, 24)), (2.5, (10, 15))])
 def test_the_present_is_seen_on_the_labels_cells(upsample, cells):
-    present = PresentHead(GRID, 2, 8, upsample)(queue()).present()
+    present = PresentHead(GRID, 3, 8, upsample)(queue()).present()
     assert present.occupied.shape == (1, *cells)
     assert present.flow.shape == (1, 2, *cells)
     assert present.occupied.min() >= 0
     assert present.occupied.max() <= 1
 
 
-def test_the_present_is_compared_with_the_bev_before_and_with_no_older_one():
+@pytest.mark.parametrize("age", [1, 2])
+def test_the_present_is_compared_with_every_remembered_bev(age):
     torch.manual_seed(0)
-    head = PresentHead(GRID, 2, 8, 4)
-    before, older = queue(), queue()
-    before[..., 3:6] += 1.0
-    older[..., 6:] += 1.0
-    assert not torch.equal(head(before).flow, head(queue()).flow)
-    assert torch.equal(head(older).flow, head(queue()).flow)
+    head = PresentHead(GRID, 3, 8, 4)
+    other = queue()
+    other[..., 3 * age : 3 * (age + 1)] += 1.0
+    assert not torch.equal(head(other).flow, head(queue()).flow)
 
 
 def test_a_person_s_only_cell_counts_in_the_flow_as_much_as_twenty_of_a_truck():

@@ -96,8 +96,8 @@ class WorldModelConfig(_Strict):
     present: int = Field(
         0,
         ge=0,
-        description="channels of a head that reads off the newest two BEVs, cell by cell, who is where now "
-        "and how he moves, for those who look at the present (teacher.reward.cells); 0: states say it",
+        description="channels of a head that reads off the remembered BEVs, cell by cell, who is where "
+        "now and how he moves, for those who look at the present (teacher.reward.cells); 0: states say it",
     )
     pretext: bool = Field(
         False,

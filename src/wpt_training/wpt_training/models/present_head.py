@@ -1,4 +1,4 @@
-"""What stands where now and how it moves, read off the newest BEVs cell by cell.
+"""What stands where now and how it moves, read off the remembered BEVs cell by cell.
 
 A world state's tokens are several metres wide and made to foresee traffic: people and cycles, who cover
 little and get on by less than a BEV cell from one BEV to the next, stand still in them.
@@ -39,21 +39,21 @@ class PresentView(NamedTuple):
 
 
 class PresentHead(nn.Module):
-    """The newest `frames` BEVs, aligned, to a PresentView on `upsample` times their cells: by pixel shuffling
-    (Shi et al. 2016), or by interpolation where that is no whole number."""
+    """A memory queue of `count` BEVs, aligned, to a PresentView on `upsample` times their cells: by pixel
+    shuffling (Shi et al. 2016), or by interpolation where that is no whole number."""
 
-    def __init__(self, grid: BevGrid, frames: int, hidden: int, upsample: float) -> None:
+    def __init__(self, grid: BevGrid, count: int, hidden: int, upsample: float) -> None:
         super().__init__()
-        self.cells, self.used = (grid.cells_x, grid.cells_y), frames * grid.channels
+        self.cells = (grid.cells_x, grid.cells_y)
         self.size = (round(grid.cells_x * upsample), round(grid.cells_y * upsample))
         self.shuffle = int(upsample) if upsample == int(upsample) else 1
-        self.compare = nn.Conv2d(self.used, hidden, 3, padding=1)
+        self.compare = nn.Conv2d(count * grid.channels, hidden, 3, padding=1)
         self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.out = nn.Conv2d(hidden, (len(CLASSES) + 2) * self.shuffle**2, 1)
 
     def forward(self, queue: Tensor) -> PresentView:
         """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it, newest first."""
-        maps = queue[..., : self.used].transpose(1, 2).unflatten(2, self.cells)
+        maps = queue.transpose(1, 2).unflatten(2, self.cells)
         found = F.relu(self.around(F.relu(self.compare(maps))))
         if self.shuffle == 1 and self.cells != self.size:
             found = F.interpolate(found, size=self.size, mode="bilinear", align_corners=False)

@@ -59,8 +59,9 @@ class WorldModel(nn.Module):
         self.action_step = nn.Embedding(PLAN_STEPS, channels)
         self.layers = nn.ModuleList(WorldDecoderLayer(channels, config) for _ in range(config.layers))
         self.head = OccupancyHead(channels, self.tokens, config.merge, config)
-        frames = min(2, config.queue)
-        self.present = PresentHead(grid, frames, config.present, config.upsample) if config.present else None
+        self.present = (
+            PresentHead(grid, config.queue, config.present, config.upsample) if config.present else None
+        )
         one = student.planner.model_copy(update={"queries": 1})
         self.pretext = Planner(grid, len(student.commands), one) if config.pretext else None
 
