@@ -9,7 +9,8 @@ import torch
 
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.evaluation.forecasting import moving_errors
-from wpt_training.models.present_head import PresentHead, PresentView, present_loss
+from wpt_training.losses import present_loss
+from wpt_training.models.present_head import PresentHead
 from wpt_training.models.world_model import WorldModel
 
 from conftest import CONFIG, SMALL
@@ -48,10 +49,10 @@ def test_a_person_s_only_cell_counts_in_the_flow_as_much_as_twenty_of_a_truck():
     classes[0, 0, 1:3] = VEHICLE  # 18 + 2
     flow = torch.zeros(1, 2, 4, 6)
     flow[0, 1, 0, 0] = 1.2
-    view = PresentView(torch.zeros(1, 5, 4, 6), torch.zeros(1, 2, 4, 6))
+    seen = (torch.zeros(1, 5, 4, 6), torch.zeros(1, 2, 4, 6))
     # Equal logits: ln 5 whatever the weights; the flow's mean is 20 · 1.2 / (20 + 20).
-    assert present_loss(view, classes, flow, 0.0).item() == pytest.approx(math.log(5))
-    assert present_loss(view, classes, flow, 1.0).item() == pytest.approx(math.log(5) + 0.6)
+    assert present_loss(*seen, classes, flow, 0.0).item() == pytest.approx(math.log(5))
+    assert present_loss(*seen, classes, flow, 1.0).item() == pytest.approx(math.log(5) + 0.6)
 
 
 def test_a_missed_person_costs_as_much_as_five_missed_cells_of_a_vehicle():
@@ -60,10 +61,10 @@ def test_a_missed_person_costs_as_much_as_five_missed_cells_of_a_vehicle():
     person, vehicles = (torch.zeros(1, 1, 7, dtype=torch.long) for _ in range(2))
     person[0, 0, 0] = PERSON
     vehicles[0, 0, :5] = VEHICLE
-    view, still = PresentView(logits, torch.zeros(1, 2, 1, 7)), torch.zeros(1, 2, 1, 7)
+    still = torch.zeros(1, 2, 1, 7)
     right = math.log(math.exp(3) + 4) - 3
     wrong = right + 3
-    one, five = (present_loss(view, classes, still, 0.0).item() for classes in (person, vehicles))
+    one, five = (present_loss(logits, still, classes, still, 0.0).item() for classes in (person, vehicles))
     assert one == pytest.approx((20 * wrong + 6 * right) / 26)
     assert five == pytest.approx((20 * wrong + 2 * right) / 22)
 

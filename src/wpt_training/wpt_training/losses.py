@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Of CLASSES: free, vehicle (9 m²), person (0.5), cycle (1.2), movable, which stands still.
+CELL_WEIGHTS = (1.0, 4.0, 20.0, 20.0, 8.0)
+FLOW_WEIGHTS = (0.0, 1.0, 20.0, 10.0, 1.0)
+
 
 def plan_loss(trajectories: Tensor, expert: Tensor, valid: Tensor) -> Tensor:
     """Mean L1 distance to the expert over recorded steps: (…, 6, 2), (…, 6, 2), (…, 6) -> ()."""
@@ -93,9 +97,19 @@ def _lovasz_gradient(true: Tensor) -> Tensor:
 
 
 def flow_loss(flow: Tensor, target: Tensor, occupied: Tensor) -> Tensor:
-    """Mean L1 of the backward flow over occupied cells: flow, target (B, 2, X, Y), occupied (B, X, Y)."""
+    """Mean L1 of the backward flow over occupied cells: flow, target (B, 2, X, Y), occupied (B, X, Y), yes or
+    no or how much a cell counts."""
     weight = occupied.to(flow.dtype)
     return ((flow - target).abs().sum(1) * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def present_loss(logits: Tensor, flow: Tensor, classes: Tensor, target: Tensor, flow_share: float) -> Tensor:
+    """Cross-entropy of logits (B, classes, X, Y) with the classes (B, X, Y), and `flow_share` times the loss
+    of the flow against its target (B, 2, X, Y). Cells weigh about the inverse of what one of their class
+    covers, so that everybody counts alike, not every square metre."""
+    cell = torch.tensor(CELL_WEIGHTS, device=flow.device)
+    moving = torch.tensor(FLOW_WEIGHTS, device=flow.device)[classes]
+    return F.cross_entropy(logits, classes, cell) + flow_share * flow_loss(flow, target, moving)
 
 
 def drivable_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.drives.occupancy import CLASSES
-
-# Of CLASSES: free, vehicle (9 m²), person (0.5), cycle (1.2), movable, which stands still.
-CELL_WEIGHTS = (1.0, 4.0, 20.0, 20.0, 8.0)
-FLOW_WEIGHTS = (0.0, 1.0, 20.0, 10.0, 1.0)
 
 
 class Present(NamedTuple):
@@ -39,8 +34,7 @@ class PresentView(NamedTuple):
 
 
 class PresentHead(nn.Module):
-    """A memory queue of `count` BEVs, aligned, to a PresentView on `upsample` times their cells: by pixel
-    shuffling (Shi et al. 2016), or by interpolation where that is no whole number."""
+    """A memory queue of `count` BEVs, aligned, to a PresentView on `upsample` times their cells."""
 
     def __init__(self, grid: BevGrid, count: int, hidden: int, upsample: float) -> None:
         super().__init__()
@@ -60,13 +54,3 @@ class PresentHead(nn.Module):
         values = F.pixel_shuffle(self.out(found), self.shuffle)
         classes, flow = values.split([len(CLASSES), 2], dim=1)
         return PresentView(classes, flow)
-
-
-def present_loss(view: PresentView, classes: Tensor, flow: Tensor, flow_share: float) -> Tensor:
-    """Cross-entropy of the classes (B, X, Y) and, `flow_share` times, L1 of the flow (B, 2, X, Y) where it is
-    occupied. Cells weigh about the inverse of what one of their class covers, so that everybody counts alike,
-    not every square metre."""
-    occupied = torch.tensor(CELL_WEIGHTS, device=flow.device)
-    moving = torch.tensor(FLOW_WEIGHTS, device=flow.device)[classes]
-    distance = ((view.flow.float() - flow).abs().sum(1) * moving).sum() / moving.sum().clamp(min=1.0)
-    return F.cross_entropy(view.classes.float(), classes, occupied) + flow_share * distance

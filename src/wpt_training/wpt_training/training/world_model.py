@@ -11,11 +11,11 @@ from wpt_training.losses import (
     flow_loss,
     lovasz_loss,
     occupancy_loss,
+    present_loss,
     scaling_loss,
 )
 from wpt_training.models.config import LossConfig
 from wpt_training.models.occupancy_head import WorldView
-from wpt_training.models.present_head import present_loss
 from wpt_training.models.world_model import WorldModel
 from wpt_training.training.clips import Clips
 from wpt_training.training.encode import encode_clips, remember_clips
@@ -70,9 +70,11 @@ class WorldModelTask(Task):
         drivable = torch.cat([clips.past_drivable, now], dim=1).flatten(0, 1)
         parts["drivable"] = weights.drivable * drivable_loss(view.drivable, drivable)
         if world.present is not None:
+            classes = clips.occupancy[:, 0].amax(-1).long()
+            seen = world.present(queue)
             parts["present"] = weights.present * present_loss(
-                world.present(queue), clips.occupancy[:, 0].amax(-1).long(), clips.flow[:, 0], weights.flow
-            )  # fmt: skip
+                seen.classes.float(), seen.flow.float(), classes, clips.flow[:, 0], weights.flow
+            )
         if world.pretext is not None:
             plans = planned(world.pretext, bevs, clips)
             parts["pretext"] = weights.pretext * imitation_loss(plans, clips, weights)
