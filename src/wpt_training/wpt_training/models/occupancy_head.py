@@ -20,15 +20,26 @@ class WorldView(NamedTuple):
     drivable: Tensor
 
 
+def whole_factor(upsample: float) -> int:
+    """How many cells a side pixel shuffling makes of one: 1 where that is no whole number."""
+    return int(upsample) if upsample == int(upsample) else 1
+
+
+def on_label_cells(features: Tensor, out: nn.Module, shuffle: int, size: tuple[int, ...]) -> Tensor:
+    """Features (B, C, x, y) through `out` to the labels' cells (B, C', X, Y) of `size`: by pixel shuffling
+    (Shi et al. 2016), or by interpolation where `shuffle` is 1."""
+    if shuffle == 1 and features.shape[-2:] != size:
+        features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    return F.pixel_shuffle(out(features), shuffle)
+
+
 class OccupancyHead(nn.Module):
-    """State tokens (B, x·y, C) to a WorldView on `config.upsample` times the BEV's cells, by pixel shuffling
-    (Shi et al. 2016), or by interpolation where that is no whole number."""
+    """State tokens (B, x·y, C) to a WorldView on `config.upsample` times the BEV's cells."""
 
     def __init__(self, channels: int, tokens: tuple[int, int], merge: int, config: WorldModelConfig) -> None:
         super().__init__()
         self.tokens, self.merge = tokens, merge
-        whole = config.upsample == int(config.upsample)
-        self.shuffle = int(config.upsample) if whole else 1
+        self.shuffle = whole_factor(config.upsample)
         self.size = tuple(round(count * merge * config.upsample) for count in tokens)
         self.cells_z = config.cells_z
         hidden = config.head_channels
@@ -41,9 +52,7 @@ class OccupancyHead(nn.Module):
         batch = state.shape[0]
         coarse = self.expand(state).transpose(1, 2).reshape(batch, -1, *self.tokens)
         fine = F.relu(self.smooth(F.relu(F.pixel_shuffle(coarse, self.merge))))
-        if self.shuffle == 1 and fine.shape[-2:] != self.size:
-            fine = F.interpolate(fine, size=self.size, mode="bilinear", align_corners=False)
-        values = F.pixel_shuffle(self.out(fine), self.shuffle)
+        values = on_label_cells(fine, self.out, self.shuffle, self.size)
         occupancy, flow, drivable = values.split([self.outputs - 3, 2, 1], dim=1)
         return WorldView(
             occupancy.reshape(batch, len(CLASSES), self.cells_z, *occupancy.shape[-2:]), flow, drivable[:, 0]

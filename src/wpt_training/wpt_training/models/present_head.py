@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wpt_planner.policy_bundle import BevGrid
 from wpt_training.drives.occupancy import CLASSES
+from wpt_training.models.occupancy_head import on_label_cells, whole_factor
 
 
 class Present(NamedTuple):
@@ -40,7 +41,7 @@ class PresentHead(nn.Module):
         super().__init__()
         self.cells = (grid.cells_x, grid.cells_y)
         self.size = (round(grid.cells_x * upsample), round(grid.cells_y * upsample))
-        self.shuffle = int(upsample) if upsample == int(upsample) else 1
+        self.shuffle = whole_factor(upsample)
         self.compare = nn.Conv2d(count * grid.channels, hidden, 3, padding=1)
         self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.out = nn.Conv2d(hidden, (len(CLASSES) + 2) * self.shuffle**2, 1)
@@ -49,8 +50,6 @@ class PresentHead(nn.Module):
         """queue (B, X·Y, queue·C) as `WorldModel.remember` gives it, newest first."""
         maps = queue.transpose(1, 2).unflatten(2, self.cells)
         found = F.relu(self.around(F.relu(self.compare(maps))))
-        if self.shuffle == 1 and self.cells != self.size:
-            found = F.interpolate(found, size=self.size, mode="bilinear", align_corners=False)
-        values = F.pixel_shuffle(self.out(found), self.shuffle)
+        values = on_label_cells(found, self.out, self.shuffle, self.size)
         classes, flow = values.split([len(CLASSES), 2], dim=1)
         return PresentView(classes, flow)
