@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wpt_planner.calibration import CameraCalibration
-from wpt_planner.geometry import wrap_angle
+from wpt_planner.geometry import Array, wrap_angle
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, Frame, MapGeometry
 
@@ -20,7 +20,9 @@ MATCH_TOLERANCE = 45_000_000  # ns between a camera's image and the anchor's, ha
 class Drive:
     """`streams` holds one ascending tuple of views per camera, in the order of `cameras`; the first
     camera is the anchor. `annotations`: (stamp ns, boxes in the map frame), ascending.
-    `commands`: (stamp ns, index into COMMANDS), ascending; each holds until the next."""
+    `commands`: (stamp ns, index into COMMANDS), ascending; each holds until the next.
+    `meant`: by stamp, the futures (6, 2) that the driver should have chosen, where he is known to have done
+    something else."""
 
     name: str
     cameras: tuple[CameraCalibration, ...]
@@ -29,6 +31,7 @@ class Drive:
     annotations: tuple[tuple[int, Boxes], ...]
     commands: tuple[tuple[int, int], ...]
     map: MapGeometry | None = None
+    meant: dict[int, Array] = field(default_factory=dict)
 
     @property
     def anchor_stamps(self) -> NDArray[np.int64]:
@@ -49,6 +52,8 @@ class Drive:
         stamp = self.streams[0][index].stamp
         speed, acceleration, yaw_rate = self.ego.motion_at(stamp)
         future, future_valid = self.ego.future(stamp)
+        if stamp in self.meant:
+            future, future_valid = self.meant[stamp], np.ones(len(future), bool)
         return Frame(
             stamp=stamp,
             views=tuple(_nearest(stream, stamp) for stream in self.streams),

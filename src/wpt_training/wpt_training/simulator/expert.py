@@ -7,7 +7,10 @@ touching anyone, or a closed line, wins.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from wpt_planner.geometry import Array, transform_points
 from wpt_planner.geometry import inverse as inverse_of
@@ -21,11 +24,24 @@ from wpt_training.simulator.vehicle import FRONT_AHEAD, LENGTH, MIDDLE_AHEAD, WI
 _STEP = 0.25  # s
 _HORIZON = 9.0
 _TIMES = np.arange(_STEP, _HORIZON + 1e-6, _STEP)
-_ACCELERATIONS = np.array([-8.0, -6.0, -4.5, -3.0, -2.2, -1.5, -0.9, -0.4, 0.0, 0.6, 1.2, 1.9])
+ACCELERATIONS = np.array([-8.0, -6.0, -4.5, -3.0, -2.2, -1.5, -0.9, -0.4, 0.0, 0.6, 1.2, 1.9])
 _LATERAL = 2.0  # m/s², how hard it takes bends
 _BRAKING = 1.8  # m/s², how hard it brakes for them
 _STAND_OFF = 1.2  # m before a line
 _SIGHT = 80.0  # m
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where each of the K accelerations leads: `ways` (K, T) m of base_link along the path, from `way` and
+    `offset` m beside it; where the ego `touches` (K, T) anybody, and where it is over a `closed` (K, T)
+    line."""
+
+    way: float
+    offset: float
+    ways: Array
+    touches: NDArray[np.bool_]
+    closed: NDArray[np.bool_]
 
 
 class ExpertPolicy:
@@ -40,6 +56,11 @@ class ExpertPolicy:
 
     def plan(self, observation: Observation) -> Array:
         """(6, 2) in base_link."""
+        outlook = self.look(observation)
+        return self.follow(observation, outlook, self.choice(outlook, outlook.touches | outlook.closed))
+
+    def look(self, observation: Observation) -> Outlook:
+        """What would come of each of the ACCELERATIONS."""
         scenario, ego = observation.scenario, observation.ego
         path = scenario.path
         if self._limits is None:
@@ -49,27 +70,33 @@ class ExpertPolicy:
         way, offset = path.project(ego.position)
         ways, speeds = self._rollouts(way, ego.speed)
         poses = self._poses(observation, way, offset, ways)
-        touched = self._touches(observation, poses, speeds)
+        touches = self._touches(observation, poses, speeds)
+        closed = np.zeros_like(touches)
         line = self._closed_line(observation, way)
         if line is not None:
             over = ways + FRONT_AHEAD > line
             # Who cannot stop before it any more goes on.
-            touched = touched | over & (over.all(axis=1).sum() < len(ways))
-        chosen = self._choose(touched, ways)
-        at = np.concatenate([[way], ways[chosen]])
+            closed = over & (over.all(axis=1).sum() < len(ways))
+        return Outlook(way, offset, ways, touches, closed)
+
+    @staticmethod
+    def follow(observation: Observation, outlook: Outlook, chosen: int) -> Array:
+        """The plan (6, 2) in base_link of the acceleration number `chosen`."""
+        path, way = observation.scenario.path, outlook.way
+        at = np.concatenate([[way], outlook.ways[chosen]])
         wanted = np.interp(PLAN_TIMES, np.concatenate([[0.0], _TIMES]), at)
-        points = path.positions(wanted, offset * np.exp(-(wanted - way) / 8.0))
+        points = path.positions(wanted, outlook.offset * np.exp(-(wanted - way) / 8.0))
         flat = np.column_stack([points, np.zeros(len(points))])
-        return transform_points(inverse_of(ego.map_from_ego), flat)[:, :2]
+        return transform_points(inverse_of(observation.ego.map_from_ego), flat)[:, :2]
 
     def _rollouts(self, way: float, speed: float) -> tuple[Array, Array]:
         """Ways (K, T) of base_link along the path, and speeds, for each acceleration."""
         assert self._limits is not None
-        now_way, now = np.full(len(_ACCELERATIONS), way), np.full(len(_ACCELERATIONS), speed)
+        now_way, now = np.full(len(ACCELERATIONS), way), np.full(len(ACCELERATIONS), speed)
         ways, speeds = [], []
         for _ in _TIMES:
             limit = self._limits[np.clip(now_way, 0, len(self._limits) - 1).astype(int)]
-            faster = now + _ACCELERATIONS * _STEP
+            faster = now + ACCELERATIONS * _STEP
             # Above the limit it brakes, but not harder than comfortable.
             capped = np.minimum(faster, np.maximum(limit, now - 3.0 * _STEP))
             following = np.maximum(0.0, capped)
@@ -88,7 +115,7 @@ class ExpertPolicy:
         ahead = MIDDLE_AHEAD * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
         return np.concatenate([points + ahead, heading[..., None]], axis=-1)
 
-    def _touches(self, observation: Observation, poses: Array, speeds: Array) -> Array:
+    def _touches(self, observation: Observation, poses: Array, speeds: Array) -> NDArray[np.bool_]:
         """(K, T) whether the ego, with room around it, touches anybody."""
         ego = observation.ego
         touched = np.zeros(poses.shape[:2], bool)
@@ -142,11 +169,13 @@ class ExpertPolicy:
         return min(lines) - _STAND_OFF if lines else None
 
     @staticmethod
-    def _choose(touched: Array, ways: Array) -> int:
-        """The furthest that touches nobody, harsh ones at a cost; else the one that does so last."""
+    def choice(outlook: Outlook, touched: NDArray[np.bool_]) -> int:
+        """The furthest of those that are never `touched` (K, T), harsh ones at a cost; else the one that is
+        last."""
+        ways = outlook.ways
         free = ~touched.any(axis=1)
         if free.any():
-            value = ways[:, -1] - 0.8 * np.maximum(0.0, -_ACCELERATIONS - 2.0) ** 2
+            value = ways[:, -1] - 0.8 * np.maximum(0.0, -ACCELERATIONS - 2.0) ** 2
             return int(np.argmax(np.where(free, value, -np.inf)))
         first = np.where(touched.any(axis=1), touched.argmax(axis=1), touched.shape[1])
         return int(np.argmax(first - 1e-3 * np.arange(len(first))))

@@ -21,8 +21,9 @@ from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry
 from wpt_training.simulator.cameras import Rendering
 from wpt_training.simulator.episode import Episode, Policy, RouteLog, drive_route
 from wpt_training.simulator.expert import ExpertPolicy
+from wpt_training.simulator.lapses import LapsingExpert
 from wpt_training.simulator.rig import simulated_rig
-from wpt_training.simulator.scenarios import build_route
+from wpt_training.simulator.scenarios import build_route, route_seed
 from wpt_training.simulator.scene import Scene
 from wpt_training.simulator.traffic import STEP
 
@@ -115,7 +116,7 @@ class _Recorder:
             return None
         return np.array([counts.get(track, 0) for track in boxes.track_ids], dtype=np.int64)
 
-    def drive(self, name: str) -> Drive:
+    def drive(self, name: str, lapsing: LapsingExpert | None) -> Drive:
         states = np.array(self.states)
         stamps = np.array([stamp_of(time) for time in states[:, 0]], dtype=np.int64)
         zeros = np.zeros(len(states))
@@ -145,6 +146,7 @@ class _Recorder:
             tuple(self.annotations),
             tuple(self.commands),
             self.map,
+            {} if lapsing is None else _meant_futures(lapsing, states[:: self.every, 0]),
         )
 
 
@@ -157,10 +159,12 @@ def record_route(
     progress: Callable[[float], None] | None = None,
     every: int = 1,
     sway: float = 0.0,
+    lapses: bool = False,
 ) -> tuple[Drive, RouteLog]:
     """Drives a route with the expert (or `policy`) and keeps what the cameras saw in `folder`, unless
     they are there from an earlier, finished call. Images are made at `every` n-th step of 0.1 s;
-    `sway` as Episode has it.
+    `sway` as Episode has it; with `lapses` the expert looks away now and then, and frames hold what he
+    should have done.
 
     Raises DriveError for an unknown route or a folder that cannot be written, and if the policy
     failed.
@@ -170,13 +174,21 @@ def record_route(
     except OSError as error:
         raise DriveError(f"{folder}: {error.strerror}: choose another folder") from None
     recorder = _Recorder(folder, cameras, max_seconds, progress, every)
-    log = drive_route(build_route(name), policy or ExpertPolicy(), recorder.watch, sway=sway)
+    lapsing = LapsingExpert(route_seed(name) + 5) if lapses and policy is None else None
+    driver = policy or lapsing or ExpertPolicy()
+    log = drive_route(build_route(name), driver, recorder.watch, sway=sway)
     if "policy" in log.failure:
         raise DriveError(f"route {name}: {log.failure}")
     (folder / _DONE).write_text(
         json.dumps({"route": name, "sets": len(recorder.states), "hits": recorder.hits}) + "\n"
     )
-    return recorder.drive(name), log
+    return recorder.drive(name, lapsing), log
+
+
+def _meant_futures(lapsing: LapsingExpert, times: Array) -> dict[int, Array]:
+    """By stamp: what the driver should have done within 3 s of those `times` s at which he did not."""
+    meant = {stamp_of(time): lapsing.differs(time) for time in times}
+    return {stamp: plan for stamp, plan in meant.items() if plan is not None}
 
 
 def simulated_drive(which: str, folder: Path | None = None) -> Drive:

@@ -18,6 +18,7 @@ from wpt_training.training.store import open_store, pack_drive, packed_names
 
 SIMULATED = "simulated:"
 EVERY = 5  # steps of 0.1 s between images: 2 Hz, as nuScenes' keyframes
+TRAINED_ON = "train/"  # whose drives show what it is like to brake late, too
 SWAY = 0.02  # rad, so that demonstrations show how to come back to the lane
 Progress = Callable[[int, int], None]
 
@@ -107,6 +108,7 @@ def _pack(source: str, name: str, root: Path, grid: OccupancyGrid, image_size: t
     jitter = np.random.default_rng(route_seed(name) + 3)
     with tempfile.TemporaryDirectory(prefix="wpt-pack-") as folder:
         drive, _ = record_route(
-            name, Path(folder), simulated_rig(*image_size, jitter), every=EVERY, sway=SWAY
+            name, Path(folder), simulated_rig(*image_size, jitter), every=EVERY, sway=SWAY,
+            lapses=name.startswith(TRAINED_ON),
         )  # fmt: skip
         pack_drive(drive, root, grid, image_size)

@@ -28,7 +28,7 @@ from wpt_training.evaluation.matching import boxes_at_steps
 from wpt_training.evaluation.open_loop import GroundTruth
 
 STORE_FILE = "store.json"
-SCHEMA = 2
+SCHEMA = 3
 CONTINUOUS = 700_000_000  # ns between samples that follow each other
 
 

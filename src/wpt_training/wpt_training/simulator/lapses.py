@@ -1,0 +1,71 @@
+"""A driver who now and then sees too late whom he has to brake for, and what he should have done.
+
+The expert knows everybody's future, and brakes long before anybody is near: who learns from his drives alone
+never sees what it is like to come too close. So this one looks away at some of the moments at which he should
+begin to brake, until braking hard is just enough; what he should have done is recorded with it. (Noise
+injected into demonstrations, labelled by the demonstrator: DART, arXiv 1703.09327; DAgger, arXiv 1011.0686.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wpt_planner.geometry import Array
+from wpt_planner.plan_guard import PLAN_TIMES
+from wpt_training.simulator.episode import Observation
+from wpt_training.simulator.expert import ACCELERATIONS, ExpertPolicy, Outlook
+
+CHANCE = 0.75  # of a lapse when somebody has to be braked for
+AWAKE = 4.0  # s after a lapse, or a chance of one, without another
+LONGEST = 4.0  # s
+LAST = (-2.2, -3.0, -4.5, -6.0)  # m/s²: a lapse ends when no less than one of these avoids a collision
+
+
+class LapsingExpert:
+    """One instance per route. `meant` holds (time s, plan (6, 2)) for every moment so far, `lapses` the times
+    at which he looked away."""
+
+    name = "expert"
+    needs_images = False
+
+    def __init__(self, seed: int) -> None:
+        self._expert = ExpertPolicy()
+        self._generator = np.random.default_rng(seed)
+        self._awake_until = 0.0
+        self._since: float | None = None
+        self._last = 0
+        self.meant: list[tuple[float, Array]] = []
+        self.lapses: list[float] = []
+
+    def plan(self, observation: Observation) -> Array:
+        """(6, 2) in base_link."""
+        expert, time = self._expert, observation.time
+        outlook = expert.look(observation)
+        careful = expert.choice(outlook, outlook.touches | outlook.closed)
+        careless = expert.choice(outlook, outlook.closed)
+        plan = expert.follow(observation, outlook, careful)
+        self.meant.append((time, plan))
+        if not self._looks_away(time, outlook, careful < careless):
+            return plan
+        self.lapses.append(time)
+        return expert.follow(observation, outlook, careless)
+
+    def differs(self, time: float) -> Array | None:
+        """What he meant to do at `time` s, if within the plan's 3 s he did something else."""
+        if not any(time <= lapse < time + PLAN_TIMES[-1] for lapse in self.lapses):
+            return None
+        return next(plan for at, plan in self.meant if abs(at - time) < 1e-6)
+
+    def _looks_away(self, time: float, outlook: Outlook, should_brake: bool) -> bool:
+        if self._since is None:
+            if not should_brake or time < self._awake_until:
+                return False
+            self._awake_until = time + AWAKE
+            if self._generator.random() >= CHANCE:
+                return False
+            self._since = time
+            self._last = int(np.flatnonzero(self._generator.choice(LAST) == ACCELERATIONS)[0])
+        if outlook.touches[self._last].any() or time - self._since >= LONGEST:
+            self._since, self._awake_until = None, time + AWAKE
+            return False
+        return True
