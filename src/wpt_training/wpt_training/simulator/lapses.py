@@ -18,7 +18,7 @@ from wpt_training.simulator.expert import ACCELERATIONS, ExpertPolicy, Outlook
 CHANCE = 0.75  # of a lapse when somebody has to be braked for
 AWAKE = 4.0  # s after a lapse, or a chance of one, without another
 LONGEST = 4.0  # s
-LAST = (-2.2, -3.0, -4.5, -6.0)  # m/s²: a lapse ends when no less than one of these avoids a collision
+LAST = (-2.2, -3.0, -4.5)  # m/s²: a lapse ends when no less than one of these avoids a collision
 
 
 class LapsingExpert:
