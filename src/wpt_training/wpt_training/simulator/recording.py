@@ -146,7 +146,7 @@ class _Recorder:
             tuple(self.annotations),
             tuple(self.commands),
             self.map,
-            {} if lapsing is None else _meant_futures(lapsing, states[:: self.every, 0]),
+            {} if lapsing is None else _meant_futures(lapsing, states[:: self.every, 0], ego),
         )
 
 
@@ -185,10 +185,18 @@ def record_route(
     return recorder.drive(name, lapsing), log
 
 
-def _meant_futures(lapsing: LapsingExpert, times: Array) -> dict[int, Array]:
-    """By stamp: what the driver should have done within 3 s of those `times` s at which he did not."""
-    meant = {stamp_of(time): lapsing.differs(time) for time in times}
-    return {stamp: plan for stamp, plan in meant.items() if plan is not None}
+def _meant_futures(lapsing: LapsingExpert, times: Array, ego: EgoTrack) -> dict[int, Array]:
+    """By stamp: what the driver should have done at those `times` s from which on he took less care."""
+    futures = {}
+    for time in times:
+        meant = lapsing.differs(time)
+        if meant is None:
+            continue
+        done, known = ego.future(stamp_of(time))
+        # Before a lapse nobody had to be braked for yet: what was meant then knows less than what came.
+        if not known.all() or np.hypot(*meant[-1]) < np.hypot(*done[-1]):
+            futures[stamp_of(time)] = meant
+    return futures
 
 
 def simulated_drive(which: str, folder: Path | None = None) -> Drive:
