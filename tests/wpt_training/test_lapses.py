@@ -67,13 +67,16 @@ def test_frames_hold_what_he_meant_and_elsewhere_what_he_did(tmp_path):
     cameras = simulated_rig(16, 28)[:1]
     drive, log = record_route(ROUTE, tmp_path, cameras, every=5, lapses=True)
     driver, _ = driven(route_seed(ROUTE) + 5)
-    assert set(drive.meant) == {stamp_of(t) for t, _ in driver.meant[::5] if driver.differs(t) is not None}
     assert drive.meant
+    assert set(drive.meant) < {stamp_of(t) for t, _ in driver.meant[::5] if driver.differs(t) is not None}
     for frame in drive.frames():
         time = (frame.stamp - stamp_of(0.0)) / 1e9
         if frame.stamp in drive.meant:
             assert np.array_equal(frame.future, driver.differs(time))
             assert frame.future_valid.all()
+            # Only where it is the more careful.
+            done, known = drive.ego.future(frame.stamp)
+            assert not known.all() or np.hypot(*frame.future[-1]) < np.hypot(*done[-1])
         elif frame.future_valid.all():
             row = round(time / STEP)
             later = np.append(log.states[row + 10, 1:3], 0.0)
