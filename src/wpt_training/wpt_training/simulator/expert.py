@@ -171,7 +171,7 @@ class ExpertPolicy:
     @staticmethod
     def choice(outlook: Outlook, touched: NDArray[np.bool_]) -> int:
         """The furthest of those that are never `touched` (K, T), harsh ones at a cost; else the one that is
-        last."""
+        touched last."""
         ways = outlook.ways
         free = ~touched.any(axis=1)
         if free.any():

@@ -42,7 +42,7 @@ class Clips:
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
     `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
-    `as_driven` (B,): motion and future are as recorded.
+    `as_driven` (B,): motion and future are as packed.
     Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
 
