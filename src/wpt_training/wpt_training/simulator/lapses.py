@@ -1,9 +1,10 @@
 """A driver who now and then sees too late whom he has to brake for, and what he should have done.
 
 The expert knows what everybody is about to do, unless his own coming sets them off, and brakes long before
-they are near: who learns from his drives alone hardly sees what it is like to come too close. So this one looks away at some of the moments at which he should
-begin to brake, until braking hard is just enough; what he should have done is recorded with it. (Noise
-injected into demonstrations, labelled by the demonstrator: DART, arXiv 1703.09327; DAgger, arXiv 1011.0686.)
+they are near: who learns from his drives alone hardly sees what it is like to come too close. So this one
+looks away at some of the moments at which he should begin to brake, until braking hard is just enough; what
+he should have done is recorded with it. (Noise injected into demonstrations, labelled by the demonstrator:
+DART, arXiv 1703.09327; DAgger, arXiv 1011.0686.)
 """
 
 from __future__ import annotations
