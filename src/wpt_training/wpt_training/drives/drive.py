@@ -21,8 +21,8 @@ class Drive:
     """`streams` holds one ascending tuple of views per camera, in the order of `cameras`; the first
     camera is the anchor. `annotations`: (stamp ns, boxes in the map frame), ascending.
     `commands`: (stamp ns, index into COMMANDS), ascending; each holds until the next.
-    `meant`: by stamp, the futures (6, 2) that the driver should have chosen, where he is known to have done
-    something else."""
+    `better`: by stamp, the futures (6, 2) in base_link, and which of their steps (6,) are known, that the
+    driver should have chosen where he is known to have done something else."""
 
     name: str
     cameras: tuple[CameraCalibration, ...]
@@ -31,7 +31,7 @@ class Drive:
     annotations: tuple[tuple[int, Boxes], ...]
     commands: tuple[tuple[int, int], ...]
     map: MapGeometry | None = None
-    meant: dict[int, Array] = field(default_factory=dict)
+    better: dict[int, tuple[Array, NDArray[np.bool_]]] = field(default_factory=dict)
 
     @property
     def anchor_stamps(self) -> NDArray[np.int64]:
@@ -51,9 +51,7 @@ class Drive:
         """The Frame of the anchor's image number `index`."""
         stamp = self.streams[0][index].stamp
         speed, acceleration, yaw_rate = self.ego.motion_at(stamp)
-        future, future_valid = self.ego.future(stamp)
-        if stamp in self.meant:
-            future, future_valid = self.meant[stamp], np.ones(len(future), bool)
+        future, future_valid = self.better.get(stamp) or self.ego.future(stamp)
         return Frame(
             stamp=stamp,
             views=tuple(_nearest(stream, stamp) for stream in self.streams),

@@ -75,7 +75,7 @@ def _forecast(world: WorldModel, clips: Clips) -> tuple[Tensor, Tensor, Tensor, 
     alone (B, 2, X, Y)."""
     queue = remember_clips(world, encode_clips(world.perception, clips), clips)
     states = world.states(queue)
-    future = world.rollout(states, driven_way(clips.future[:, -1], clips.future_valid[:, -1]))
+    future = world.rollout(states, driven_way(clips.driven, clips.driven_valid))
     view = world.view(torch.cat([states[:, :1], future], dim=1))
     batch = len(clips)
     predicted = view.occupancy.argmax(1).unflatten(0, (batch, -1))

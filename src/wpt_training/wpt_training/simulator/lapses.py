@@ -2,9 +2,9 @@
 
 The expert knows what everybody is about to do, unless his own coming sets them off, and brakes long before
 they are near: who learns from his drives alone hardly sees what it is like to come too close. So this one
-looks away at some of the moments at which he should begin to brake, until braking hard is just enough; what
-he should have done is recorded with it. (Noise injected into demonstrations, labelled by the demonstrator:
-DART, arXiv 1703.09327; DAgger, arXiv 1011.0686.)
+looks away at some of the moments at which he should begin to brake, until braking hard is just enough. What
+he would have done had he paid attention is found by driving the route again. (Noise injected into
+demonstrations, labelled by the demonstrator: DART, arXiv 1703.09327; DAgger, arXiv 1011.0686.)
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ LAST = (-2.2, -3.0, -4.5)  # m/s²: a lapse ends when no less than one of these 
 
 
 class LapsingExpert:
-    """One instance per route. `meant` holds (time s, plan (6, 2)) for every moment so far, `lapses` the times
-    at which he looked away."""
+    """One instance per route. `lapses` holds the times s at which he looked away so far; from `awake_from` s
+    on he does so no more, and until then drives as he would with another one."""
 
     name = "expert"
     needs_images = False
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, awake_from: float = np.inf) -> None:
         self._expert = ExpertPolicy()
         self._generator = np.random.default_rng(seed)
+        self._awake_from = awake_from
         self._awake_until = 0.0
         self._since: float | None = None
         self._last = 0
-        self.meant: list[tuple[float, Array]] = []
         self.lapses: list[float] = []
 
     def plan(self, observation: Observation) -> Array:
@@ -44,18 +44,14 @@ class LapsingExpert:
         outlook = expert.look(observation)
         careful = expert.choice(outlook, outlook.touches | outlook.closed)
         careless = expert.choice(outlook, outlook.closed)
-        plan = expert.follow(observation, outlook, careful)
-        self.meant.append((time, plan))
-        if not self._looks_away(time, outlook, careful < careless):
-            return plan
+        if time > self._awake_from - 1e-6 or not self._looks_away(time, outlook, careful < careless):
+            return expert.follow(observation, outlook, careful)
         self.lapses.append(time)
         return expert.follow(observation, outlook, careless)
 
-    def differs(self, time: float) -> Array | None:
-        """What he meant to do at `time` s, if within the plan's 3 s he did something else."""
-        if not any(time <= lapse < time + PLAN_TIMES[-1] for lapse in self.lapses):
-            return None
-        return next(plan for at, plan in self.meant if abs(at - time) < 1e-6)
+    def looks_away_after(self, time: float) -> bool:
+        """Whether he did so within the plan's 3 s from `time` s on."""
+        return any(time - 1e-6 < lapse < time + PLAN_TIMES[-1] for lapse in self.lapses)
 
     def _looks_away(self, time: float, outlook: Outlook, should_brake: bool) -> bool:
         if self._since is None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wpt_planner.calibration import CameraCalibration
 from wpt_planner.geometry import Array, planar_matrix
+from wpt_planner.plan_guard import PLAN_TIMES
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.ego_track import EgoTrack
 from wpt_training.drives.frame import Boxes, CameraView, DriveError, MapGeometry, StoredImage
@@ -116,18 +117,10 @@ class _Recorder:
             return None
         return np.array([counts.get(track, 0) for track in boxes.track_ids], dtype=np.int64)
 
-    def drive(self, name: str, lapsing: LapsingExpert | None) -> Drive:
+    def drive(self, name: str) -> Drive:
         states = np.array(self.states)
-        stamps = np.array([stamp_of(time) for time in states[:, 0]], dtype=np.int64)
-        zeros = np.zeros(len(states))
-        half = states[:, 3] / 2
-        ego = EgoTrack(
-            stamps,
-            np.column_stack([states[:, 1:3], zeros]),
-            np.column_stack([np.cos(half), zeros, zeros, np.sin(half)]),
-            states[:, 4],
-            states[:, 5],
-        )
+        ego = _ego_track(states)
+        stamps = ego.stamps
         poses = [planar_matrix(*state[1:4]) for state in self.states]
         streams = tuple(
             tuple(
@@ -146,7 +139,6 @@ class _Recorder:
             tuple(self.annotations),
             tuple(self.commands),
             self.map,
-            {} if lapsing is None else _meant_futures(lapsing, states[:: self.every, 0], ego),
         )
 
 
@@ -163,8 +155,8 @@ def record_route(
 ) -> tuple[Drive, RouteLog]:
     """Drives a route with the expert (or `policy`) and keeps what the cameras saw in `folder`, unless
     they are there from an earlier, finished call. Images are made at `every` n-th step of 0.1 s;
-    `sway` as Episode has it; with `lapses` the expert looks away now and then, and frames hold what he
-    should have done.
+    `sway` as Episode has it; with `lapses` the expert looks away now and then, and frames hold what he would
+    have done had he paid attention from then on.
 
     Raises DriveError for an unknown route or a folder that cannot be written, and if the policy
     failed.
@@ -174,7 +166,7 @@ def record_route(
     except OSError as error:
         raise DriveError(f"{folder}: {error.strerror}: choose another folder") from None
     recorder = _Recorder(folder, cameras, max_seconds, progress, every)
-    lapsing = LapsingExpert(route_seed(name) + 5) if lapses and policy is None else None
+    lapsing = LapsingExpert(_lapses_seed(name)) if lapses and policy is None else None
     driver = policy or lapsing or ExpertPolicy()
     log = drive_route(build_route(name), driver, recorder.watch, sway=sway)
     if "policy" in log.failure:
@@ -182,21 +174,45 @@ def record_route(
     (folder / _DONE).write_text(
         json.dumps({"route": name, "sets": len(recorder.states), "hits": recorder.hits}) + "\n"
     )
-    return recorder.drive(name, lapsing), log
+    drive = recorder.drive(name)
+    if lapsing is not None:
+        times = [state[0] for state in recorder.states[::every] if lapsing.looks_away_after(state[0])]
+        drive = replace(drive, better={stamp_of(time): attentive(name, time, sway) for time in times})
+    return drive, log
 
 
-def _meant_futures(lapsing: LapsingExpert, times: Array, ego: EgoTrack) -> dict[int, Array]:
-    """By stamp: what the driver should have done at those `times` s from which on he took less care."""
-    futures = {}
-    for time in times:
-        meant = lapsing.differs(time)
-        if meant is None:
-            continue
-        done, known = ego.future(stamp_of(time))
-        # Before a lapse nobody had to be braked for yet: what was meant then knows less than what came.
-        if not known.all() or np.hypot(*meant[-1]) < np.hypot(*done[-1]):
-            futures[stamp_of(time)] = meant
-    return futures
+def attentive(name: str, since: float, sway: float) -> tuple[Array, NDArray[np.bool_]]:
+    """What the driver who lapses would have done from `since` s on had he paid attention, with traffic that
+    answers to that: (6, 2) in base_link, and which steps he drove before the route's end (6,)."""
+    states: list[list[float]] = []
+
+    def watch(episode: Episode, plan: Array | None) -> None:
+        if plan is None:
+            return
+        ego = episode.ego
+        states.append([episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate])
+        if episode.time > since + PLAN_TIMES[-1] - 1e-6:
+            episode.fail("seen enough")
+
+    driver = LapsingExpert(_lapses_seed(name), awake_from=since)
+    drive_route(build_route(name), driver, watch, sway=sway)
+    return _ego_track(np.array(states)).future(stamp_of(since))
+
+
+def _lapses_seed(name: str) -> int:
+    return route_seed(name) + 5
+
+
+def _ego_track(states: Array) -> EgoTrack:
+    """Of states (S, 6): time, x, y, yaw, speed, yaw rate."""
+    zeros, half = np.zeros(len(states)), states[:, 3] / 2
+    return EgoTrack(
+        np.array([stamp_of(time) for time in states[:, 0]], dtype=np.int64),
+        np.column_stack([states[:, 1:3], zeros]),
+        np.column_stack([np.cos(half), zeros, zeros, np.sin(half)]),
+        states[:, 4],
+        states[:, 5],
+    )
 
 
 def simulated_drive(which: str, folder: Path | None = None) -> Drive:

@@ -41,7 +41,9 @@ class Clips:
     `future` (B, T, 6, 2), `future_valid` (B, T, 6), `speed` (B, T) m/s. Of the samples before the last,
     each in its own base_link: `past_occupancy` (B, T−1, X, Y, Z), `past_drivable` (B, T−1, X, Y). Of the
     last sample: `occupancy` (B, L, X, Y, Z) uint8, `flow` (B, L, 2, X, Y), `drivable` (B, X, Y),
-    `labels_valid` (B, L), with L = 1 + future frames. `number` (B,) of the last sample within the data.
+    `labels_valid` (B, L), with L = 1 + future frames; and where the ego went from it, `driven` (B, 6, 2) and
+    `driven_valid` (B, 6), as `future` says unless the driver should have done something else. `number` (B,)
+    of the last sample within the data.
     `as_driven` (B,): motion and future are as packed.
     Clips without labels have L = 0, T − 1 = 0 and a `drivable` without cells.
     """
@@ -55,6 +57,8 @@ class Clips:
     command: Tensor
     future: Tensor
     future_valid: Tensor
+    driven: Tensor
+    driven_valid: Tensor
     speed: Tensor
     past_occupancy: Tensor
     past_drivable: Tensor
@@ -196,6 +200,8 @@ class ClipData(Dataset[Clips]):
             "command": packed.command[chosen],
             "future": packed.future[chosen],
             "future_valid": packed.future_valid[chosen],
+            "driven": packed.driven[last],
+            "driven_valid": packed.driven_valid[last],
             "speed": packed.motion[chosen, 0],
             "number": np.int64(self._first_number[drive] + last),
             "as_driven": np.bool_(True),

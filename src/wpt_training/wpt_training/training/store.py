@@ -28,7 +28,7 @@ from wpt_training.evaluation.matching import boxes_at_steps
 from wpt_training.evaluation.open_loop import GroundTruth
 
 STORE_FILE = "store.json"
-SCHEMA = 3
+SCHEMA = 4
 CONTINUOUS = 700_000_000  # ns between samples that follow each other
 
 
@@ -37,7 +37,8 @@ class PackedDrive:
     """S samples of a drive at its annotated moments; L labelled frames as in `OccupancyLabels`.
 
     `intrinsics` (S, N, 3, 3) of the stored images; `ego_from_camera` (S, N, 4, 4) from each image's own
-    pose into base_link at the sample's time; `motion` (S, 3) speed, acceleration, yaw rate.
+    pose into base_link at the sample's time; `motion` (S, 3) speed, acceleration, yaw rate. `future` is what
+    the driver should have done, `driven` what he did, where he is known to differ.
     Occupied cells lie one after the other: `cells` (n,) index into (L, X, Y), `classes` (n, Z),
     `flow` (n, 2) m/s, sample s from `cell_starts[s]` to `cell_starts[s + 1]`; `drivable` is packed
     bits. `boxes` (b, 9): step, center, size, yaw, class; at the six plan steps, in base_link.
@@ -52,6 +53,8 @@ class PackedDrive:
     command: NDArray[np.int64]
     future: NDArray[np.float32]
     future_valid: NDArray[np.bool_]
+    driven: NDArray[np.float32]
+    driven_valid: NDArray[np.bool_]
     labels_valid: NDArray[np.bool_]
     cells: NDArray[np.int32]
     classes: NDArray[np.uint8]
@@ -176,6 +179,7 @@ def _pack(drive: Drive, frames: list[Frame], grid: OccupancyGrid, image_size: tu
     names = sorted({name for _, boxes in drive.annotations for name in boxes.classes})
     boxes = [_box_rows(drive, frame, names) for frame in frames]
     cameras = [_cameras(drive, frame, image_size) for frame in frames]
+    driven = [drive.ego.future(frame.stamp) for frame in frames]
     return PackedDrive(
         stamps=np.array([frame.stamp for frame in frames], np.int64),
         camera_valid=np.array([[view is not None for view in frame.views] for frame in frames]),
@@ -186,6 +190,8 @@ def _pack(drive: Drive, frames: list[Frame], grid: OccupancyGrid, image_size: tu
         command=np.array([frame.command for frame in frames], np.int64),
         future=np.stack([frame.future for frame in frames]).astype(np.float32),
         future_valid=np.stack([frame.future_valid for frame in frames]),
+        driven=np.stack([way for way, _ in driven]).astype(np.float32),
+        driven_valid=np.stack([valid for _, valid in driven]),
         labels_valid=np.stack([label.valid for label in labels]),
         cells=np.concatenate([cells for cells, _, _ in sparse]),
         classes=np.concatenate([classes for _, classes, _ in sparse]),

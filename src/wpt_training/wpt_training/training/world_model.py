@@ -40,7 +40,7 @@ class WorldModelTask(Task):
         bevs = encode_clips(world.perception, clips)
         queue = remember_clips(world, bevs, clips)
         states = world.states(queue)
-        future = world.rollout(states, driven_way(clips.future[:, -1], clips.future_valid[:, -1]))
+        future = world.rollout(states, driven_way(clips.driven, clips.driven_valid))
         past = [world.state(bev) for bev in bevs[:-1]]
         states = torch.cat([torch.stack([*past, states[:, 0]], dim=1), future], dim=1)
         before, looked_at = len(past), self._looked_at(clips)
@@ -90,7 +90,7 @@ class WorldModelTask(Task):
 
 
 def driven_way(future: Tensor, valid: Tensor) -> Tensor:
-    """The expert's way (B, 6, 2) as an action; after the recording's end (`valid` (B, 6)) it stands."""
+    """Where the ego went (B, 6, 2) as an action; after the recording's end (`valid` (B, 6)) it stands."""
     way = [torch.where(valid[:, :1], future[:, 0], torch.zeros_like(future[:, 0]))]
     for step in range(1, future.shape[1]):
         way.append(torch.where(valid[:, step : step + 1], future[:, step], way[-1]))
