@@ -24,7 +24,7 @@ from wpt_training.models.world_model import WorldModel
 from wpt_training.training.batches import batches, steps_of
 from wpt_training.training.bev_cache import cached_bevs
 from wpt_training.training.checkpoint import RunState, load_tensors, load_weights, read_state
-from wpt_training.training.clips import ClipData
+from wpt_training.training.clips import ClipData, join
 from wpt_training.training.encode import encode_clips
 from wpt_training.training.lessons import taught_lessons
 from wpt_training.training.loop import learning_rate_factor, make_fabric, train
@@ -275,3 +275,19 @@ def test_mixed_precision_leaves_calibration_alone(data, tmp_path):
         assert torch.equal(whole, mixed)
     assert losses["bf16-mixed"] != losses["32-true"]
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02)
+
+
+def test_the_world_models_actions_are_what_was_driven_not_what_should_have_been(data):
+    torch.manual_seed(0)
+    task = WorldModelTask(WorldModel(SMALL, CONFIG.world), CONFIG.losses)
+    clips = join([data[0], data[1]])
+
+    def foreseen():
+        with torch.no_grad():
+            return {name: float(part) for name, part in task(clips).parts.items() if name != "pretext"}
+
+    before = foreseen()
+    clips.future = clips.future + 5.0
+    assert foreseen() == before
+    clips.driven = clips.driven * 0.2
+    assert foreseen()["occupancy"] != before["occupancy"]
