@@ -36,6 +36,9 @@ def test_a_packed_sample_is_the_frame_it_came_from(store, small_drive):
     truth = packed.truth(2)
     ahead = truth.boxes[1].centers[0, 0]  # the car, 1 s later: 20 + 5·2 m; the ego at 5 m
     assert ahead == pytest.approx(25.0, abs=1e-4)
+    now = truth.now  # 20 + 5·1 m, the ego at 5·1 m
+    assert now.centers[0, 0] == pytest.approx(20.0, abs=1e-4)
+    assert now.velocities[0] == pytest.approx(frame.boxes.velocities[0], abs=1e-4)
 
 
 def test_labels_come_back_from_the_store_as_they_were(data, small_drive):

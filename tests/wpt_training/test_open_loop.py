@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,22 @@ def test_a_step_at_which_the_recorded_driver_collides_is_not_counted():
     scores.add(constant_velocity(10.0), truth(boxes=car(21.5)))
     assert scores.row("uniad").collision == (0.0, 0.0, 0.0, 0.0)
     assert scores.row("uniad").obb[1] == 100.0
+
+
+def test_a_collision_is_foreseeable_if_it_happens_too_when_all_keep_on():
+    expert = np.zeros((6, 2))  # stays where it is
+    # A car 20 m ahead at 3 s, by the grid hit by a plan of 10 m/s at 2 s. It stood there all the time; or it
+    # goes as fast as the plan, and then stands; or nobody knows.
+    standing = car(22.0)
+    leading = replace(car(12.0), velocities=np.array([[10.0, 0.0]]))
+    shares = []
+    for now in (standing, leading, None):
+        scores = OpenLoopScores("x")
+        scores.add(constant_velocity(10.0), GroundTruth(expert, ALL, (standing,) * 6, now))
+        assert scores.row("uniad").collision[1] == 100.0
+        shares.append(scores.row("uniad").foreseeable)
+    assert shares == [100.0, 0.0, 0.0]
+    assert OpenLoopScores("x").row("uniad").foreseeable is None
 
 
 def test_steps_without_annotation_are_left_out():

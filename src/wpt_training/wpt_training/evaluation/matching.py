@@ -52,8 +52,9 @@ def score_matched(drive: Drive, matched: list[MatchedPlan]) -> list[OpenLoopScor
         if entry.stamp not in keyframes or entry.plan is None or not entry.valid.any():
             continue
         truth = GroundTruth.from_map(
-            entry.future, entry.valid, drive.ego.pose_at(entry.stamp), boxes_at_steps(drive, entry.stamp)
-        )
+            entry.future, entry.valid, drive.ego.pose_at(entry.stamp), boxes_at_steps(drive, entry.stamp),
+            drive.boxes_at(entry.stamp),
+        )  # fmt: skip
         ours.add(entry.plan, truth)
         straight.add(constant_velocity(drive.ego.motion_at(entry.stamp)[0]), truth)
     return [ours, straight]

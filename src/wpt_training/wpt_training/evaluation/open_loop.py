@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,20 +28,26 @@ _HORIZON_STEPS = [int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) for horizon i
 @dataclass(frozen=True)
 class GroundTruth:
     """What a plan is compared with: `future` (6, 2) in base_link, `valid` (6,), and the road users
-    at each step as `boxes` (6 Boxes in base_link at the reference time; None: not annotated)."""
+    at each step as `boxes` (6 Boxes in base_link at the reference time; None: not annotated), and `now`
+    (None: not known), with their velocities."""
 
     future: Array
     valid: NDArray[np.bool_]
     boxes: tuple[Boxes | None, ...]
+    now: Boxes | None = None
 
     @staticmethod
     def from_map(
-        future: Array, valid: NDArray[np.bool_], map_from_ego: Array, boxes_map: list[Boxes | None]
+        future: Array,
+        valid: NDArray[np.bool_],
+        map_from_ego: Array,
+        boxes_map: list[Boxes | None],
+        now_map: Boxes | None = None,
     ) -> GroundTruth:
         """Boxes given in the map frame."""
         ego_from_map = inverse(map_from_ego)
-        moved = tuple(None if b is None else b.moved(ego_from_map) for b in boxes_map)
-        return GroundTruth(future, valid, moved)
+        *moved, now = (None if b is None else b.moved(ego_from_map) for b in (*boxes_map, now_map))
+        return GroundTruth(future, valid, tuple(moved), now)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Row:
     collision: tuple[float, float, float, float]  # %, box on the grid
     point_collision: tuple[float, float, float, float]  # %, the plan point's cell
     obb: tuple[float, float, float, float]  # %, oriented boxes, exact
+    foreseeable: float | None  # %, of the box collisions at 1, 2, 3 s; None without any
     samples: int
     steps_left_out: int
 
@@ -73,6 +80,7 @@ class OpenLoopScores:
     box: list[NDArray[np.bool_]] = field(default_factory=list)
     point: list[NDArray[np.bool_]] = field(default_factory=list)
     obb: list[NDArray[np.bool_]] = field(default_factory=list)
+    foreseeable: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def add(self, plan: Array, truth: GroundTruth, drive: int = 0) -> None:
         """One plan (6, 2) in base_link at its reference time."""
@@ -87,7 +95,9 @@ class OpenLoopScores:
         self.l2.append(np.linalg.norm(plan - truth.future, axis=1) * truth.valid)
         self.valid.append(truth.valid & annotated)
         # A step at which the recorded driver collides by this test says more of the test.
-        self.box.append(box & ~expert_box)
+        hits = box & ~expert_box
+        self.box.append(hits)
+        self.foreseeable.append(hits & (hits.any() and _hits_who_keeps_on(plan, truth.now)))
         self.point.append(point & ~expert_box)
         self.obb.append(exact_collisions(plan, boxes))
 
@@ -103,9 +113,17 @@ class OpenLoopScores:
             collision=_over_horizons(np.array(self.box), counted, convention, 100.0),
             point_collision=_over_horizons(np.array(self.point), counted, convention, 100.0),
             obb=_over_horizons(np.array(self.obb), counted, convention, 100.0),
+            foreseeable=self._foreseeable(counted),
             samples=len(valid),
             steps_left_out=int((~counted).sum()),
         )
+
+    def _foreseeable(self, counted: NDArray[np.bool_]) -> float | None:
+        found = [
+            (np.array(hits, bool).reshape(-1, PLAN_STEPS) & counted)[:, _HORIZON_STEPS].sum()
+            for hits in (self.foreseeable, self.box)
+        ]
+        return 100.0 * float(found[0] / found[1]) if found[1] else None
 
     def by_drive(self) -> DriveSums:
         """The sums behind `row("uniad")`, drive by drive."""
@@ -120,6 +138,18 @@ class OpenLoopScores:
         return DriveSums(
             summed(np.ones((len(which), PLAN_STEPS))), summed(np.array(self.l2)), summed(np.array(self.box))
         )
+
+
+def _hits_who_keeps_on(plan: Array, now: Boxes | None) -> bool:
+    """Whether a plan (6, 2) runs into somebody at any step if all keep on as they move `now`: such a
+    collision does not take an eye for what others are up to."""
+    if now is None:
+        return False
+    moved = np.nan_to_num(now.velocities)
+    still = np.zeros((len(now), 1))
+    kept = [replace(now, centers=now.centers + np.hstack([moved * t, still])) for t in PLAN_TIMES]
+    _, box = grid_collisions(metric_from_ego(plan), np.stack([rasterise(boxes) for boxes in kept]))
+    return bool(box.any())
 
 
 def _over_horizons(

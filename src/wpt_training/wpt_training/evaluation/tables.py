@@ -70,6 +70,10 @@ def print_open_loop(rows: Sequence[Row], console: Console, reference: bool = Tru
             f"{chosen[0].samples} plans; {chosen[0].steps_left_out} of "
             f"{chosen[0].samples * PLAN_STEPS} steps have no ground truth and are left out"
         )
+    known = {row.name: row.foreseeable for row in rows if row.foreseeable is not None}
+    if known:
+        listed = ", ".join(f"{name} {share:.0f} %" for name, share in known.items())
+        console.print(f"Collisions that also happen if all others keep on as they move: {listed}")
 
 
 def print_latency(summaries: Sequence[StageSummary], console: Console) -> None:

@@ -39,7 +39,8 @@ _BY_CHOICE = (
 )
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model`, student and teacher "
-    "see with the world model's perception as it is.",
+    "see with the world model's perception as it is. Foreseeable: of the collisions those of plans that "
+    "also hit somebody if all others keep on as they move at that moment.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
@@ -165,7 +166,18 @@ def _of_earlier(made: dict[str, Any]) -> str:
 
 
 def _by_second(rows: list[dict[str, Any]]) -> list[str]:
-    head = ["", "L2 1 s", "2 s", "3 s", "collision 1 s", "2 s", "3 s", "obb avg.", "of one drive (%)"]
+    head = [
+        "",
+        "L2 1 s",
+        "2 s",
+        "3 s",
+        "collision 1 s",
+        "2 s",
+        "3 s",
+        "obb avg.",
+        "of one drive (%)",
+        "foreseeable (%)",
+    ]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
         results = row["made_by"]
@@ -175,7 +187,9 @@ def _by_second(rows: list[dict[str, Any]]) -> list[str]:
 
         cells = [mean(key, index) for key in ("l2", "collision") for index in range(3)]
         most = 100 * sum(result["of_one_drive"] for result in results) / len(results)
-        lines.append(_line([row["name"], *cells, mean("obb", 3), f"{most:.0f}"]))
+        shares = [share for result in results if (share := result.get("foreseeable")) is not None]
+        foreseen = f"{sum(shares) / len(shares):.0f}" if shares else "–"
+        lines.append(_line([row["name"], *cells, mean("obb", 3), f"{most:.0f}", foreseen]))
     return lines
 
 

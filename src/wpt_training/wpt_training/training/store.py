@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpt_planner.geometry import Array, inverse
+from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.drives.drive import Drive
 from wpt_training.drives.frame import Boxes, DriveError, Frame
 from wpt_training.drives.occupancy import FREE, OccupancyGrid, OccupancyLabels, occupancy_labels
@@ -30,6 +31,7 @@ from wpt_training.evaluation.open_loop import GroundTruth
 STORE_FILE = "store.json"
 SCHEMA = 4
 CONTINUOUS = 700_000_000  # ns between samples that follow each other
+NOW = -1  # as a step of `PackedDrive.boxes`
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class PackedDrive:
     the driver should have done, `driven` what he did, where he is known to differ.
     Occupied cells lie one after the other: `cells` (n,) index into (L, X, Y), `classes` (n, Z),
     `flow` (n, 2) m/s, sample s from `cell_starts[s]` to `cell_starts[s + 1]`; `drivable` is packed
-    bits. `boxes` (b, 9): step, center, size, yaw, class; at the six plan steps, in base_link.
+    bits. `boxes` (b, 11): step, center, size, yaw, class, velocity, in base_link; at the six plan steps, and
+    now as step NOW.
     """
 
     stamps: NDArray[np.int64]
@@ -76,13 +79,15 @@ class PackedDrive:
     def truth(self, index: int) -> GroundTruth:
         """What a plan of sample `index` is compared with."""
         rows = self.boxes[self.box_starts[index] : self.box_starts[index + 1]]
-        steps: list[Boxes | None] = []
-        for step, annotated in enumerate(self.steps_annotated[index]):
-            mine = rows[rows[:, 0] == step].astype(np.float64)
-            names = tuple(str(self.class_names[int(row[8])]) for row in mine)
-            boxes = Boxes(mine[:, 1:4], mine[:, 4:7], mine[:, 7], np.zeros((len(mine), 2)), names, names)
-            steps.append(boxes if annotated else None)
-        return GroundTruth(self.future[index].astype(np.float64), self.future_valid[index], tuple(steps))
+        boxes = {step: self._boxes(rows[rows[:, 0] == step]) for step in (NOW, *range(PLAN_STEPS))}
+        steps = [boxes[s] if annotated else None for s, annotated in enumerate(self.steps_annotated[index])]
+        future = self.future[index].astype(np.float64)
+        return GroundTruth(future, self.future_valid[index], tuple(steps), boxes[NOW])
+
+    def _boxes(self, rows: NDArray[np.float32]) -> Boxes:
+        mine = rows.astype(np.float64)
+        names = tuple(str(self.class_names[int(row[8])]) for row in mine)
+        return Boxes(mine[:, 1:4], mine[:, 4:7], mine[:, 7], mine[:, 9:], names, names)
 
 
 def open_store(root: Path, grid: OccupancyGrid, image_size: tuple[int, int]) -> None:
@@ -215,15 +220,17 @@ def _box_rows(drive: Drive, frame: Frame, names: list[str]) -> tuple[NDArray[np.
     ego_from_map = inverse(frame.map_from_ego)
     at_steps = boxes_at_steps(drive, frame.stamp)
     rows = []
-    for step, boxes in enumerate(at_steps):
+    for step, boxes in enumerate([frame.boxes, *at_steps], start=NOW):
         if boxes is None or not len(boxes):
             continue
         moved = boxes.moved(ego_from_map)
         kinds = [names.index(name) for name in moved.classes]
         rows.append(
-            np.column_stack([np.full(len(moved), step), moved.centers, moved.sizes, moved.yaws, kinds])
+            np.column_stack(
+                [np.full(len(moved), step), moved.centers, moved.sizes, moved.yaws, kinds, moved.velocities]
+            )
         )
-    table = np.concatenate(rows) if rows else np.zeros((0, 9))
+    table = np.concatenate(rows) if rows else np.zeros((0, 11))
     return table.astype(np.float32), np.array([boxes is not None for boxes in at_steps])
 
 
