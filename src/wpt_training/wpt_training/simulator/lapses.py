@@ -1,4 +1,4 @@
-"""A driver who now and then sees too late whom he has to brake for, and what he should have done.
+"""A driver who now and then sees too late whom he has to brake for.
 
 The expert knows what everybody is about to do, unless his own coming sets them off, and brakes long before
 they are near: who learns from his drives alone hardly sees what it is like to come too close. So this one
