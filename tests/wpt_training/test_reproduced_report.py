@@ -13,7 +13,7 @@ def table(rows: dict[str, float], compared: list[dict] | None = None) -> dict:
             "published": [],
             "made_by": [
                 {"l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4, "of_one_drive": 0.3534,
-                 "foreseeable": 41.7}
+                 "foreseeable": 41.7, "collisions": 12}
             ],
         }
         for name, value in rows.items()
@@ -35,8 +35,8 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
     assert page.index("## Who does better") < page.index("## Table 1")
     assert "| collision: student / baseline | 0.23 | 0.46 | -1.00 … 2.00 |" in page
     assert "| driving score: teacher − baseline | +14 | +3.21 | -1.00 … +2.00 |" in page
-    # The share that one drive has of all its collisions, and of those to be foreseen.
-    assert "| student | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 35 | 42 |" in page
+    # The share that one drive has of all its collisions, and how many of the 12 are 41.7 %.
+    assert "| student | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 35 | 5 of 12 |" in page
     # 150 ms / 30 ms.
     assert "| latency: teacher / student | 4.9 | 5.00 | – |" in page
 

@@ -208,7 +208,8 @@ def _without_sums(result: dict[str, Any]) -> dict[str, Any]:
     """The sums behind a comparison stay with the run: they are long."""
     short = {key: value for key, value in result.items() if key != "by_drive"}
     if "by_drive" in result:
-        short["of_one_drive"] = round(DriveSums.from_dict(result["by_drive"]).of_one_drive, 4)
+        sums = DriveSums.from_dict(result["by_drive"])
+        short["of_one_drive"], short["collisions"] = round(sums.of_one_drive, 4), int(sums.collision.sum())
     return short
 
 
