@@ -28,8 +28,8 @@ _HORIZON_STEPS = [int(np.searchsorted(PLAN_TIMES, horizon - 1e-6)) for horizon i
 @dataclass(frozen=True)
 class GroundTruth:
     """What a plan is compared with: `future` (6, 2) in base_link, `valid` (6,), and the road users
-    at each step as `boxes` (6 Boxes in base_link at the reference time; None: not annotated), and `now`
-    (None: not known), with their velocities."""
+    at each step as `boxes` (6 Boxes in base_link at the reference time; None: not annotated), and with their
+    velocities `now` (None: not known, and no collision counts as foreseeable)."""
 
     future: Array
     valid: NDArray[np.bool_]
@@ -141,8 +141,8 @@ class OpenLoopScores:
 
 
 def _hits_who_keeps_on(plan: Array, now: Boxes | None) -> bool:
-    """Whether a plan (6, 2) runs into somebody at any step if all keep on as they move `now`: such a
-    collision does not take an eye for what others are up to."""
+    """Whether a plan (6, 2) runs into somebody at any step if all keep on as they move `now`, who moves
+    nobody knows how stands: such a collision does not take an eye for what others are up to."""
     if now is None:
         return False
     moved = np.nan_to_num(now.velocities)
