@@ -80,7 +80,7 @@ class _Recorder:
             near = np.hypot(*(boxes.centers[:, :2] - ego.middle).T) < ANNOTATED_AROUND
             self.annotations.append((stamp, boxes.chosen(near)))
         self.commands.append((stamp, episode.command()))
-        self.states.append([episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate])
+        self.states.append(_state_of(episode))
         if self.progress is not None:
             self.progress(episode.time)
         if len(self.states) >= round(self.max_seconds / STEP):
@@ -189,8 +189,7 @@ def attentive(name: str, since: float, sway: float) -> tuple[Array, NDArray[np.b
     def watch(episode: Episode, plan: Array | None) -> None:
         if plan is None:
             return
-        ego = episode.ego
-        states.append([episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate])
+        states.append(_state_of(episode))
         if episode.time > since + PLAN_TIMES[-1] - 1e-6:
             episode.fail("seen enough")
 
@@ -201,6 +200,12 @@ def attentive(name: str, since: float, sway: float) -> tuple[Array, NDArray[np.b
 
 def _lapses_seed(name: str) -> int:
     return route_seed(name) + 5
+
+
+def _state_of(episode: Episode) -> list[float]:
+    """A row of what `_ego_track` takes."""
+    ego = episode.ego
+    return [episode.time, ego.x, ego.y, ego.yaw, ego.speed, ego.yaw_rate]
 
 
 def _ego_track(states: Array) -> EgoTrack:
