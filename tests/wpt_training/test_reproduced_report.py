@@ -41,6 +41,19 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
     assert "| latency: teacher / student | 4.9 | 5.00 | – |" in page
 
 
+def test_where_a_policy_collides_is_counted_by_scenario_type_over_all_seeds(tmp_path):
+    both = table({"student": 0.6, "baseline": 0.8})
+    one, other = (row["made_by"] for row in both["rows"])
+    one[0]["where"] = {"validation-HardBreakRoute-0": 7, "scene-0103": 2}
+    one.append({**one[0], "where": {"validation-HardBreakRoute-1": 1, "validation-T_Junction-0": 4}})
+    other[0]["where"] = {"validation-Accident-0": 3}
+    page = write_report({"blind": BLIND, "tables": {"1": both}}, tmp_path).read_text()
+    # 7 + 1 in the two hard brakes; what is no route of ours keeps its own name.
+    assert "| collisions in | HardBreakRoute | T_Junction | Accident | scene-0103 | others |" in page
+    assert "| student | 8 | 4 | 0 | 2 | 0 |" in page
+    assert "| baseline | 0 | 0 | 3 | 0 | 0 |" in page
+
+
 def test_a_figure_without_draws_has_a_dash_for_them(tmp_path):
     known = {**pair("L2", "student", 0.89), "low": None, "high": None}
     page = write_report({"blind": BLIND, "tables": {"1": table({"x": 1.0}, [known])}}, tmp_path).read_text()

@@ -76,6 +76,7 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("collision", "student", "baseline on the world model"),
         ("L2", "student", "baseline on the world model"),
         ("collision", "teacher", "baseline-t"), ("L2", "teacher", "baseline-t"),
+        ("obb", "student", "baseline"), ("obb", "teacher", "baseline-t"),
     ),
     2: (
         ("driving score", "student", "baseline"), ("driving score", "teacher", "baseline"),
@@ -199,17 +200,20 @@ def _table(
     rows = _reference_rows(plan, number, bar) if number in CLOSED_LOOP else []
     for name, measured in results.items():
         values = np.array([_figures(number, result) for result in measured])
-        origins = [_without_sums(result) for result in measured]
+        origins = [_without_sums(result, validation.names) for result in measured]
         rows.append({**_row(number, name, values), "made_by": origins})
     return {"made_by": made_by, "rows": rows, "compared": _compared(number, results)}
 
 
-def _without_sums(result: dict[str, Any]) -> dict[str, Any]:
-    """The sums behind a comparison stay with the run: they are long."""
+def _without_sums(result: dict[str, Any], drives: Sequence[str]) -> dict[str, Any]:
+    """The sums behind a comparison stay with the run, for they are long; but for in which of the `drives` it
+    collides."""
     short = {key: value for key, value in result.items() if key != "by_drive"}
     if "by_drive" in result:
         sums = DriveSums.from_dict(result["by_drive"])
-        short["of_one_drive"], short["collisions"] = round(sums.of_one_drive, 4), int(sums.collision.sum())
+        each = sums.collision.sum(axis=1).astype(int).tolist()
+        short["of_one_drive"], short["collisions"] = round(sums.of_one_drive, 4), sum(each)
+        short["where"] = {name: count for name, count in zip(drives, each, strict=False) if count}
     return short
 
 
@@ -237,8 +241,8 @@ def _compared(number: int, results: dict[str, list[dict[str, Any]]]) -> list[dic
         if number in CLOSED_LOOP:
             scores = [np.mean([result["by_route"] for result in each], axis=0) for each in pair]
             interval = difference_over_routes(*scores)
-        elif not all("by_drive" in result for each in pair for result in each):
-            # Known from elsewhere, without the sums of single drives.
+        elif figure == "obb" or not all("by_drive" in result for each in pair for result in each):
+            # Of no drive's sums, or known from elsewhere, without them.
             figures = [np.mean([result[figure.lower()][3] for result in each]) for each in pair]
             interval = Interval(float(figures[0] / figures[1]), None, None)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 from wpt_training.evaluation.comparison import COVERED
 from wpt_training.evaluation.reproduce import PUBLISHED, TITLES, columns
 from wpt_training.evaluation.tables import write_json
+from wpt_training.simulator.scenarios import type_names
 
 # Table, column, who is compared with whom, the figure.
 _RATIOS = (
@@ -22,6 +24,7 @@ _RATIOS = (
     (8, 1, "student", "baseline", "epochs"),
 )
 _COLUMN = {"L2": 0, "collision": 1, "driving score": 0}
+_WHERE = 6  # scenario types in which most collide, shown by name
 _EPOCHS = 0.5  # the student's, of the baseline's; the only ratio whose parts are not published
 
 
@@ -112,7 +115,7 @@ def _pairs(number: int, table: dict[str, Any]) -> list[str]:
         sign, way = ("+", "−") if number == 2 else ("", "/")
         here = f"{pair['value']:{sign}.2f}"
         draws = "–" if pair["low"] is None else f"{pair['low']:{sign}.2f} … {pair['high']:{sign}.2f}"
-        published = _published(number, _COLUMN[figure], ours, others)
+        published = _published(number, _COLUMN[figure], ours, others) if figure in _COLUMN else None
         given = "–" if published is None else f"{published:{sign}.2g}"
         lines.append(_line([f"{figure}: {ours} {way} {others}", given, here, draws]))
     return lines
@@ -153,7 +156,7 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
         published = published or ["–"] * len(names)
         lines.append(_line([row["name"], *ours, *published]))
     if number == 1:
-        lines += ["", *_by_second(rows)]
+        lines += ["", *_by_second(rows), *_where(rows)]
     if number not in JUDGED and (pairs := _pairs(number, table)):
         lines += ["", *_PAIRS_HEAD, *pairs]
     return [*lines, ""]
@@ -181,6 +184,32 @@ def _by_second(rows: list[dict[str, Any]]) -> list[str]:
         most = 100 * sum(result["of_one_drive"] for result in results) / len(results)
         lines.append(_line([row["name"], *cells, mean("obb", 3), f"{most:.0f}", _foreseeable(results)]))
     return lines
+
+
+def _where(rows: list[dict[str, Any]]) -> list[str]:
+    """In which drives, of one scenario type together, all seeds of each row collide: the types with the most
+    of them."""
+    counts: list[Counter[str]] = []
+    for row in rows:
+        if not all("where" in result for result in row["made_by"]):
+            return []
+        counts.append(Counter())
+        for result in row["made_by"]:
+            for drive, collisions in result["where"].items():
+                counts[-1][_scenario(drive)] += collisions
+    most = [name for name, _ in sum(counts, Counter()).most_common(_WHERE)]
+    head = ["collisions in", *most, "others"]
+    lines = ["", _line(head), _line(["---"] * len(head))]
+    for row, count in zip(rows, counts, strict=True):
+        cells = [count[name] for name in most]
+        lines.append(_line([row["name"], *map(str, [*cells, count.total() - sum(cells)])]))
+    return lines
+
+
+def _scenario(drive: str) -> str:
+    """A simulated drive's scenario type; any other drive's own name."""
+    name = drive.rpartition("-")[0].rpartition("-")[2]
+    return name if name in type_names() else drive
 
 
 def _foreseeable(results: list[dict[str, Any]]) -> str:
