@@ -85,7 +85,11 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("collision", "teacher by score", "baseline-t"), ("collision", "teacher", "teacher by score"),
         ("collision", "teacher", "teacher by imitation"),
     ),
-    4: tuple(("collision", f"teacher without {name}", "teacher") for name in SIMULATION_REWARDS),
+    4: tuple(
+        (figure, f"teacher without {name}", "teacher")
+        for figure in ("collision", "L2")
+        for name in SIMULATION_REWARDS
+    ),
     6: (
         ("collision", "student, query", "student, not distilled"),
         ("collision", "student, query and imitation", "student, query"),
