@@ -43,7 +43,8 @@ _BY_CHOICE = (
 NOTES = {
     1: "`baseline` learns to see from the plans alone; `baseline on the world model`, student and teacher "
     "see with the world model's perception as it is. Foreseeable: of the collisions at 1, 2 and 3 s "
-    "those of plans that also hit somebody if all others keep on as they move at that moment.",
+    "those of plans that also hit somebody if all others keep on as they move at that moment. Below, where "
+    "all seeds' collisions lie, by scenario type.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
