@@ -64,8 +64,10 @@ def test_what_is_no_page_is_refused(tmp_path):
 
 def test_a_ratio_to_known_figures_is_said_without_what_draws_would_give():
     ours, others = {"collision": [0.0, 0.1, 0.5, 0.2]}, {"collision": [0.0, 0.2, 1.0, 0.4]}
-    results = {name: [{**others, "l2": [1.0] * 4}] for name in table_names(1, CONFIG)}
-    results["student"] = [{**ours, "l2": [0.5] * 4}]
+    results = {name: [{**others, "l2": [1.0] * 4, "obb": [0.8] * 4}] for name in table_names(1, CONFIG)}
+    results["student"] = [{**ours, "l2": [0.5] * 4, "obb": [0.2] * 4}]
     compared = _compared(1, results)
     first = next(c for c in compared if (c["figure"], c["others"]) == ("collision", "baseline"))
     assert (first["value"], first["low"], first["high"]) == (0.5, None, None)
+    stricter = next(c for c in compared if (c["figure"], c["ours"]) == ("obb", "student"))
+    assert (stricter["value"], stricter["low"]) == (0.25, None)
