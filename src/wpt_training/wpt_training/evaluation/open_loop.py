@@ -141,8 +141,8 @@ class OpenLoopScores:
 
 
 def _hits_who_keeps_on(plan: Array, now: Boxes | None) -> bool:
-    """Whether a plan (6, 2) runs into somebody at any step if all keep on as they move `now`, who moves
-    nobody knows how stands: such a collision does not take an eye for what others are up to."""
+    """Whether a plan (6, 2) runs into somebody at any step if all keep on as they move `now` (whose
+    motion is not known stands still): such a collision takes no eye for what others are up to."""
     if now is None:
         return False
     moved = np.nan_to_num(now.velocities)
