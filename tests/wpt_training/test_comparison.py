@@ -64,9 +64,3 @@ def test_a_score_that_is_higher_by_the_same_everywhere_is_higher_by_just_that(sc
     ours = np.array(scores) + more
     interval = difference_over_routes(ours, np.array(scores))
     assert (interval.value, interval.low, interval.high) == pytest.approx((more,) * 3, abs=1e-9)
-
-
-def test_how_much_of_all_collisions_one_drive_has():
-    # 3 of 1 + 3 + 2 at every second.
-    assert sums([1, 3, 2]).of_one_drive == pytest.approx(0.5)
-    assert sums([0, 0]).of_one_drive == 0.0

@@ -12,8 +12,8 @@ def table(rows: dict[str, float], compared: list[dict] | None = None) -> dict:
             "name": name, "mean": [value, value], "spread": [0.0, 0.0], "values": [[value, value]],
             "published": [],
             "made_by": [
-                {"l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4, "of_one_drive": 0.3534,
-                 "foreseeable": 41.7, "collisions": 12}
+                {"l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4,
+                 "foreseeable": 41.7, "where": {"validation-Accident-0": 4, "validation-Accident-1": 8}}
             ],
         }
         for name, value in rows.items()
@@ -35,8 +35,8 @@ def test_who_does_better_is_said_first_with_its_uncertainty(tmp_path):
     assert page.index("## Who does better") < page.index("## Table 1")
     assert "| collision: student / baseline | 0.23 | 0.46 | -1.00 … 2.00 |" in page
     assert "| driving score: teacher − baseline | +14 | +3.21 | -1.00 … +2.00 |" in page
-    # The share that one drive has of all its collisions, and how many of the 12 are 41.7 %.
-    assert "| student | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 35 | 5 of 12 |" in page
+    # 8 of the 12 collisions are of one drive: 67 %; and 5 of them are 41.7 %.
+    assert "| student | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 | 67 | 5 of 12 |" in page
     # 150 ms / 30 ms.
     assert "| latency: teacher / student | 4.9 | 5.00 | – |" in page
 
@@ -52,6 +52,13 @@ def test_where_a_policy_collides_is_counted_by_scenario_type_over_all_seeds(tmp_
     assert "| collisions in | HardBreakRoute | T_Junction | Accident | scene-0103 | others |" in page
     assert "| student | 8 | 4 | 0 | 2 | 0 |" in page
     assert "| baseline | 0 | 0 | 3 | 0 | 0 |" in page
+
+
+def test_a_policy_that_never_collides_has_no_drive_with_most_of_it(tmp_path):
+    free = table({"student": 0.0})
+    free["rows"][0]["made_by"][0] |= {"where": {}, "foreseeable": None}
+    page = write_report({"blind": BLIND, "tables": {"1": free}}, tmp_path).read_text()
+    assert "| 0.00 | 0 | 0 of 0 |" in page
 
 
 def test_a_figure_without_draws_has_a_dash_for_them(tmp_path):

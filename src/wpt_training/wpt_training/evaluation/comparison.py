@@ -31,12 +31,6 @@ class DriveSums:
     l2: Array
     collision: Array
 
-    @property
-    def of_one_drive(self) -> float:
-        """The share of all collisions that the drive with the most of them has; 0 without any."""
-        each = self.collision.sum(axis=1)
-        return float(each.max() / each.sum()) if each.any() else 0.0
-
     def as_dict(self) -> dict[str, Any]:
         return {name: np.round(values, 4).tolist() for name, values in vars(self).items()}
 

@@ -214,9 +214,8 @@ def _without_sums(result: dict[str, Any], drives: Sequence[str]) -> dict[str, An
     collides."""
     short = {key: value for key, value in result.items() if key != "by_drive"}
     if "by_drive" in result:
-        sums = DriveSums.from_dict(result["by_drive"])
-        each = sums.collision.sum(axis=1).astype(int).tolist()
-        short["of_one_drive"], short["collisions"] = round(sums.of_one_drive, 4), sum(each)
+        each = DriveSums.from_dict(result["by_drive"]).collision.sum(axis=1).astype(int).tolist()
+        # The last drives, if nothing in them counted, have no sums.
         short["where"] = {name: count for name, count in zip(drives, each, strict=False) if count}
     return short
 

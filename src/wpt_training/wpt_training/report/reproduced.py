@@ -182,8 +182,9 @@ def _by_second(rows: list[dict[str, Any]]) -> list[str]:
             return f"{sum(result[key][index] for result in results) / len(results):.2f}"
 
         cells = [mean(key, index) for key in ("l2", "collision") for index in range(3)]
-        most = 100 * sum(result["of_one_drive"] for result in results) / len(results)
-        lines.append(_line([row["name"], *cells, mean("obb", 3), f"{most:.0f}", _foreseeable(results)]))
+        lines.append(
+            _line([row["name"], *cells, mean("obb", 3), _of_one_drive(results), _foreseeable(results)])
+        )
     return lines
 
 
@@ -213,13 +214,23 @@ def _scenario(drive: str) -> str:
     return name if name in type_names() else drive
 
 
+def _of_one_drive(results: list[dict[str, Any]]) -> str:
+    """The share (%) of a seed's collisions that the drive with the most of them has, mean over seeds."""
+    if not all("where" in result for result in results):
+        return "–"
+    shares = [max(each) / sum(each) if (each := result["where"].values()) else 0.0 for result in results]
+    return f"{100 * sum(shares) / len(shares):.0f}"
+
+
 def _foreseeable(results: list[dict[str, Any]]) -> str:
     """How many of all seeds' collisions."""
-    if not all("foreseeable" in result for result in results):
+    if not all("foreseeable" in result and "where" in result for result in results):
         return "–"
-    every = sum(result["collisions"] for result in results)
-    shares = ((result["foreseeable"] or 0.0) * result["collisions"] / 100 for result in results)
-    return f"{round(sum(shares))} of {every}"
+    counts = [sum(result["where"].values()) for result in results]
+    shares = [
+        (result["foreseeable"] or 0.0) * count / 100 for result, count in zip(results, counts, strict=True)
+    ]
+    return f"{round(sum(shares))} of {sum(counts)}"
 
 
 def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
