@@ -83,6 +83,7 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
     ),
     3: (
         ("collision", "teacher by score", "baseline-t"), ("collision", "teacher", "teacher by score"),
+        ("collision", "teacher by imitation", "teacher by score"),
         ("collision", "teacher", "teacher by imitation"),
     ),
     4: tuple(
