@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,8 @@ def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
     labels = [row["name"] for row in rows]
     for column, axis in enumerate(axes[0]):
         means = [row["mean"][column] for row in rows]
-        spreads = [row["spread"][column] for row in rows]
+        # One seed has no spread; a bar of none would say that there is hardly any.
+        spreads = [row["spread"][column] if len(row["values"]) > 1 else math.nan for row in rows]
         axis.barh(labels, means, xerr=spreads, color="#4477aa", capsize=3, label="here")
         published = [(row["name"], row["published"][column]) for row in rows if row["published"]]
         if published and number != 8 and all(value is not None for _, value in published):
