@@ -87,3 +87,11 @@ def test_rows_taken_from_an_earlier_page_are_named(tmp_path):
         {"blind": BLIND, "tables": {"1": taken, "3": table({"x": 1.0})}}, tmp_path
     ).read_text()
     assert page.count("Of an earlier page: baseline.") == page.count("Of an earlier page") == 1
+
+
+def test_published_figures_of_another_unit_are_named_so(tmp_path):
+    costs = table({"student": 3.0})
+    costs["rows"][0] |= {"mean": [3.0, 4.0], "spread": [0.0, 0.0], "published": [168.0, None]}
+    page = write_report({"blind": BLIND, "tables": {"8": costs}}, tmp_path).read_text()
+    assert "|  | training (min) | epochs | training (GPU h), published | epochs, published |" in page
+    assert "| student | 3.00 | 4.00 | 168 | – |" in page

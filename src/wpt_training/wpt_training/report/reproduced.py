@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from wpt_training.evaluation.comparison import COVERED
-from wpt_training.evaluation.reproduce import PUBLISHED, TITLES, columns
+from wpt_training.evaluation.reproduce import PUBLISHED, PUBLISHED_UNITS, TITLES, columns
 from wpt_training.evaluation.tables import write_json
 from wpt_training.simulator.scenarios import type_names
 
@@ -142,7 +142,7 @@ def _earlier(path: Path) -> dict[str, Any]:
 
 def _table(number: int, table: dict[str, Any]) -> list[str]:
     names, rows, made = columns(number), table["rows"], table["made_by"]
-    head = ["", *names, *(f"{name}, published" for name in names)]
+    head = ["", *names, *(f"{PUBLISHED_UNITS.get(name, name)}, published" for name in names)]
     lines = [
         f"## Table {number}: {TITLES[number]}", "",
         f"`{made['command']}`, trained on {made['train']}, measured on {made['measured_on']}; "
@@ -247,7 +247,8 @@ def _plot(number: int, rows: list[dict[str, Any]], path: Path) -> None:
         spreads = [row["spread"][column] if len(row["values"]) > 1 else math.nan for row in rows]
         axis.barh(labels, means, xerr=spreads, color="#4477aa", capsize=3, label="here")
         published = [(row["name"], row["published"][column]) for row in rows if row["published"]]
-        if published and number != 8 and all(value is not None for _, value in published):
+        same_unit = names[column] not in PUBLISHED_UNITS
+        if published and same_unit and all(value is not None for _, value in published):
             where, values = zip(*published, strict=True)
             axis.plot(values, where, "D", color="#cc6677", markersize=6, linestyle="none", label="published")
         axis.invert_yaxis()
