@@ -12,7 +12,7 @@ from wpt_training.evaluation.open_loop import GroundTruth, OpenLoopScores
 def sums(per_drive: list[float], count: int = 4) -> DriveSums:
     """Drives of `count` samples with so many collisions at each second, and as many metres of L2."""
     values = np.repeat(np.array(per_drive, float)[:, None], 3, axis=1)
-    return DriveSums(np.full_like(values, count), values, values)
+    return DriveSums(np.full_like(values, count), values, values, values)
 
 
 def test_sums_by_drive_give_the_same_figures_as_the_row_of_all_samples():
@@ -27,6 +27,25 @@ def test_sums_by_drive_give_the_same_figures_as_the_row_of_all_samples():
     figure = (found.l2.sum(0) / found.count.sum(0)).mean()
     assert figure == pytest.approx(scores.row("uniad").l2[3])
     assert np.array_equal(DriveSums.from_dict(found.as_dict()).l2, found.l2)
+
+
+def test_collisions_of_each_kind_are_summed_by_drive():
+    # At 10 m/s the plan is where a car stands at 2 s, and 10 m before and behind it at 1 and 3 s.
+    car = Boxes(
+        np.array([[20.0, 0.0, 0.8]]),
+        np.array([[4.0, 2.0, 1.6]]),
+        np.zeros(1),
+        np.zeros((1, 2)),
+        ("vehicle.car",),
+        ("a",),
+    )
+    plan = np.column_stack([10 * PLAN_TIMES, np.zeros(6)])
+    scores = OpenLoopScores("x")
+    scores.add(plan, GroundTruth(plan + [0.0, 8.0], np.ones(6, bool), (car,) * 6), 0)
+    # Where the driver collides as well, the test by cells does not count; that by oriented boxes does.
+    scores.add(plan, GroundTruth(plan, np.ones(6, bool), (car,) * 6), 1)
+    assert scores.by_drive().collision.tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert scores.by_drive().obb.tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
 def test_a_ratio_is_that_of_the_pooled_samples():

@@ -23,10 +23,11 @@ def result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiments, "_made_by", lambda _: {"steps": 3})
     monkeypatch.setattr(experiments, "shares_perception", measure)
-    known = {"experiment": "teacher", "made_by": {"steps": 3}, "validation": "some", "by_drive": {}}
-    (tmp_path / "open_loop-teacher.json").write_text(json.dumps(known))
 
-    def figures(name, validation="some"):
+    def figures(name, validation="some", sums=("count", "l2", "collision", "obb")):
+        known = {"experiment": "teacher", "made_by": {"steps": 3}, "validation": "some"}
+        known["by_drive"] = dict.fromkeys(sums)
+        (tmp_path / "open_loop-teacher.json").write_text(json.dumps(known))
         return experiments.open_loop_result(
             experiments.EXPERIMENTS[name], tmp_path, None, validation, nullcontext
         )
@@ -43,3 +44,8 @@ def test_another_choice_or_other_drives_are_measured(result):
     for name, validation in (("teacher by score", "some"), ("teacher", "others")):
         with pytest.raises(MeasuredAnew):
             result(name, validation)
+
+
+def test_figures_without_all_the_sums_behind_them_are_measured_again(result):
+    with pytest.raises(MeasuredAnew):
+        result("teacher", sums=("count", "l2", "collision"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from wpt_planner.geometry import Array
 
 DRAWS, COVERED = 2000, 0.90
-Metric = Literal["l2", "collision"]
+Metric = Literal["l2", "collision", "obb"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class DriveSums:
-    """Of D drives: how many samples `count` at 1, 2, 3 s, their distances `l2` (m) and `collision`s, summed;
-    all (D, 3). Samples of one drive resemble each other: it is drives that chance has chosen."""
+    """Of D drives: how many samples `count` at 1, 2, 3 s, their distances `l2` (m), `collision`s and those of
+    oriented boxes, `obb`, summed; all (D, 3). Samples of one drive resemble each other: it is drives that
+    chance has chosen."""
 
     count: Array
     l2: Array
     collision: Array
+    obb: Array
+
+    @staticmethod
+    def names() -> set[str]:
+        return {field.name for field in fields(DriveSums)}
 
     def as_dict(self) -> dict[str, Any]:
         return {name: np.round(values, 4).tolist() for name, values in vars(self).items()}
@@ -41,8 +47,9 @@ class DriveSums:
     @staticmethod
     def over_seeds(parts: list[DriveSums]) -> DriveSums:
         """Several trainings on the same drives, as one policy that was measured more often."""
-        names = ("count", "l2", "collision")
-        return DriveSums(*(np.sum([getattr(part, name) for part in parts], axis=0) for name in names))
+        return DriveSums(
+            **{name: np.sum([getattr(part, name) for part in parts], axis=0) for name in DriveSums.names()}
+        )
 
 
 def ratio_over_drives(ours: DriveSums, others: DriveSums, metric: Metric) -> Interval:
@@ -69,7 +76,7 @@ def _draws(count: int) -> Array:
 
 def _figure(sums: DriveSums, metric: Metric, weights: Array) -> Array:
     """(1 + DRAWS,)"""
-    values = sums.l2 if metric == "l2" else sums.collision
+    values = getattr(sums, metric)
     figure: Array = ((weights @ values) / (weights @ sums.count)).mean(axis=1)
     return figure
 

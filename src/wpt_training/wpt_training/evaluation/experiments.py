@@ -17,6 +17,7 @@ from typing import Any
 from wpt_planner.policy_bundle import MANIFEST_FILE
 from wpt_training.evaluation.cached_open_loop import AS_TRAINED, Choice, score_cached, shares_perception
 from wpt_training.evaluation.closed_loop import summarise
+from wpt_training.evaluation.comparison import DriveSums
 from wpt_training.evaluation.packed_open_loop import score_blind, score_bundle
 from wpt_training.evaluation.route_runner import RunOptions, evaluate_routes
 from wpt_training.evaluation.tables import write_json
@@ -166,7 +167,8 @@ def open_loop_result(
         # A run that serves several experiments, chosen among in the same way, has the same figures in all.
         if other.choice == experiment.choice and path.is_file():
             known: dict[str, Any] = json.loads(path.read_text())
-            if known["made_by"] == identity and known["validation"] == validation and "by_drive" in known:
+            same = known["made_by"] == identity and known["validation"] == validation
+            if same and set(known.get("by_drive", ())) == DriveSums.names():
                 return {**known, "experiment": experiment.name}
     measured = [experiment]
     with tempfile.TemporaryDirectory() as folder, bar(experiment.name) as progress:

@@ -136,7 +136,10 @@ class OpenLoopScores:
             return sums
 
         return DriveSums(
-            summed(np.ones((len(which), PLAN_STEPS))), summed(np.array(self.l2)), summed(np.array(self.box))
+            count=summed(np.ones((len(which), PLAN_STEPS))),
+            l2=summed(np.array(self.l2)),
+            collision=summed(np.array(self.box)),
+            obb=summed(np.array(self.obb)),
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from wpt_training.evaluation.comparison import (
     DriveSums,
     Interval,
+    Metric,
     difference_over_routes,
     ratio_over_drives,
 )
@@ -100,6 +101,7 @@ COMPARED: dict[int, tuple[tuple[str, str, str], ...]] = {
         ("L2", "student", "student, query and imitation"),
     ),
 }  # fmt: skip
+_METRICS: dict[str, Metric] = {"L2": "l2", "collision": "collision", "obb": "obb"}
 OPEN_LOOP_COLUMNS = ("avg. L2 (m)", "avg. collision (%)")
 LATENCY_ROUNDS, LATENCY_SIZE = 60, (900, 1600)
 
@@ -246,16 +248,16 @@ def _compared(number: int, results: dict[str, list[dict[str, Any]]]) -> list[dic
         if number in CLOSED_LOOP:
             scores = [np.mean([result["by_route"] for result in each], axis=0) for each in pair]
             interval = difference_over_routes(*scores)
-        elif figure == "obb" or not all("by_drive" in result for each in pair for result in each):
-            # Of no drive's sums, or known from elsewhere, without them.
-            figures = [np.mean([result[figure.lower()][3] for result in each]) for each in pair]
+        elif not all("by_drive" in result for each in pair for result in each):
+            # Known from elsewhere, without the drives' sums.
+            figures = [np.mean([result[_METRICS[figure]][3] for result in each]) for each in pair]
             interval = Interval(float(figures[0] / figures[1]), None, None)
         else:
             one, other = (
                 DriveSums.over_seeds([DriveSums.from_dict(result["by_drive"]) for result in each])
                 for each in pair
             )
-            interval = ratio_over_drives(one, other, "l2" if figure == "L2" else "collision")
+            interval = ratio_over_drives(one, other, _METRICS[figure])
         found.append({"figure": figure, "ours": ours, "others": others, **asdict(interval)})
     return found
 
