@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wpt_planner.geometry import Array
+from wpt_planner.plan_guard import PLAN_STEPS
 from wpt_training.evaluation.open_loop import OpenLoopScores
 from wpt_training.evaluation.packed_open_loop import FIRST
 from wpt_training.export import trained_policy
@@ -57,22 +59,29 @@ def score_cached(
     policy = policy.to(device).eval()
     perception = policy.perception if isinstance(policy, Student) else policy.world.perception
     cache = cached_bevs(perception, data, device)
-    scores = [OpenLoopScores(run.name) for _ in choices]
+    # One place for all plans: small arrays kept among a teacher's large ones tear the heap to pieces.
+    plans = np.empty((len(choices), len(data), PLAN_STEPS, 2))
     batch = BATCH if isinstance(policy, Student) else TEACHERS_BATCH
     for first in range(0, len(data), batch):
-        clips = join([data[index] for index in range(first, min(first + batch, len(data)))]).to(device)
+        rows = slice(first, min(first + batch, len(data)))
+        clips = join([data[index] for index in range(rows.start, rows.stop)]).to(device)
         if isinstance(policy, Student):
-            plans = [_of_student(policy, clips, cache)] * len(choices)
+            plans[:, rows] = _of_student(policy, clips, cache).double().cpu().numpy()
         else:
-            plans = _of_teacher(policy, clips, cache, choices)
-        for score, made in zip(scores, plans, strict=True):
-            for number, plan in zip(clips.number.tolist(), made.double().cpu().numpy(), strict=True):
-                drive, sample = data.place(number)
-                packed = data.packed[drive]
-                if sample >= FIRST and packed.future_valid[sample].any():
-                    score.add(np.asarray(plan), packed.truth(sample), drive)
+            plans[:, rows] = _of_teacher(policy, clips, cache, choices).double().cpu().numpy()
         if progress is not None:
-            progress(min(first + batch, len(data)), len(data))
+            progress(rows.stop, len(data))
+    return [_scored(run.name, data, made) for made in plans]
+
+
+def _scored(name: str, data: ClipData, plans: Array) -> OpenLoopScores:
+    """The plans (clips, 6, 2) of the samples that count."""
+    scores = OpenLoopScores(name)
+    for clip, plan in enumerate(plans):
+        drive, sample = data.place(data.last_number(clip))
+        packed = data.packed[drive]
+        if sample >= FIRST and packed.future_valid[sample].any():
+            scores.add(plan, packed.truth(sample), drive)
     return scores
 
 
@@ -83,7 +92,8 @@ def _of_student(student: Student, clips: Clips, cache: BevCache) -> Tensor:
     ).trajectory
 
 
-def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequence[Choice]) -> list[Tensor]:
+def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequence[Choice]) -> Tensor:
+    """(choices, B, 6, 2)"""
     output, _ = teacher_plans(teacher, cache, clips)
     rows = torch.arange(len(output.best))
     plans = []
@@ -93,4 +103,4 @@ def _of_teacher(teacher: Teacher, clips: Clips, cache: BevCache, choices: Sequen
         else:
             best = teacher.favoured(teacher.reward.final(output.rewards, None, choice.rewards)).argmax(1)
         plans.append(output.trajectories[rows, best])
-    return plans
+    return torch.stack(plans)
