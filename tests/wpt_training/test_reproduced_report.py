@@ -13,7 +13,8 @@ def table(rows: dict[str, float], compared: list[dict] | None = None) -> dict:
             "published": [],
             "made_by": [
                 {"l2": [0.0] * 4, "collision": [0.0] * 4, "obb": [0.0] * 4,
-                 "foreseeable": 41.7, "where": {"validation-Accident-0": 4, "validation-Accident-1": 8}}
+                 "foreseeable": 41.7, "where": {"validation-Accident-0": 4, "validation-Accident-1": 8},
+                 "routes": 44, "infractions": {}, "failures": {}}
             ],
         }
         for name, value in rows.items()
@@ -52,6 +53,18 @@ def test_where_a_policy_collides_is_counted_by_scenario_type_over_all_seeds(tmp_
     assert "| collisions in | HardBreakRoute | T_Junction | Accident | scene-0103 | others |" in page
     assert "| student | 8 | 4 | 0 | 2 | 0 |" in page
     assert "| baseline | 0 | 0 | 3 | 0 | 0 |" in page
+
+
+def test_what_went_wrong_in_closed_loop_is_counted_over_all_seeds(tmp_path):
+    driven = table({"student": 60.0, "expert": 100.0})
+    made_by = driven["rows"][0]["made_by"]
+    made_by[0] |= {"infractions": {"vehicle": 10, "red_light": 1}, "failures": {"blocked": 2}}
+    made_by.append({**made_by[0], "infractions": {"vehicle": 5}, "failures": {"off route": 1, "blocked": 3}})
+    page = write_report({"blind": BLIND, "tables": {"2": driven}}, tmp_path).read_text()
+    assert "|  | routes | vehicle | red light | not arrived |" in page
+    # Twice 44 routes: 10 + 5 vehicles, one red light, 2 + 1 + 3 that did not arrive.
+    assert "| student | 88 | 15 | 1 | 6 |" in page
+    assert "| expert | 44 | 0 | 0 | 0 |" in page
 
 
 def test_a_policy_that_never_collides_has_no_drive_with_most_of_it(tmp_path):

@@ -46,6 +46,7 @@ NOTES = {
     "see with the world model's perception as it is. Foreseeable: of the collisions at 1, 2 and 3 s "
     "those of plans that also hit somebody if all others keep on as they move at that moment. Below, where "
     "all seeds' collisions lie, by scenario type.",
+    2: "Below, what went wrong on all seeds' routes; a route that is not driven to its end has not arrived.",
     3: f"{_BY_CHOICE}; `teacher by score` has its rewards in training only, `baseline-t` never.",
     4: f"{_BY_CHOICE}.",
     6: "`student, not distilled` begins as its teacher and then only imitates the expert: what the others "
@@ -159,6 +160,8 @@ def _table(number: int, table: dict[str, Any]) -> list[str]:
         lines.append(_line([row["name"], *ours, *published]))
     if number == 1:
         lines += ["", *_by_second(rows), *_where(rows)]
+    if number == 2:
+        lines += ["", *_went_wrong(rows)]
     if number not in JUDGED and (pairs := _pairs(number, table)):
         lines += ["", *_PAIRS_HEAD, *pairs]
     return [*lines, ""]
@@ -206,6 +209,20 @@ def _where(rows: list[dict[str, Any]]) -> list[str]:
     for row, count in zip(rows, counts, strict=True):
         cells = [count[name] for name in most]
         lines.append(_line([row["name"], *map(str, [*cells, count.total() - sum(cells)])]))
+    return lines
+
+
+def _went_wrong(rows: list[dict[str, Any]]) -> list[str]:
+    """Infractions by kind on the routes of all seeds, and how many were not driven to their end."""
+    counts = [sum((Counter(result["infractions"]) for result in row["made_by"]), Counter()) for row in rows]
+    kinds = [kind for kind, _ in sum(counts, Counter()).most_common()]
+    head = ["", "routes", *(kind.replace("_", " ") for kind in kinds), "not arrived"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row, count in zip(rows, counts, strict=True):
+        routes = sum(result["routes"] for result in row["made_by"])
+        failed = sum(sum(result["failures"].values()) for result in row["made_by"])
+        cells = [routes, *(count[kind] for kind in kinds), failed]
+        lines.append(_line([row["name"], *map(str, cells)]))
     return lines
 
 
