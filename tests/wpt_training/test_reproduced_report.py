@@ -55,6 +55,13 @@ def test_where_a_policy_collides_is_counted_by_scenario_type_over_all_seeds(tmp_
     assert "| baseline | 0 | 0 | 3 | 0 | 0 |" in page
 
 
+def test_planners_that_see_nothing_stand_on_a_page_with_open_loop_and_stay_there(tmp_path):
+    closed = {"tables": {"2": table({"student": 60.0})}}
+    assert "see nothing" not in write_report(closed, tmp_path / "closed").read_text()
+    write_report({"blind": BLIND, "tables": {"1": table({"student": 0.6})}}, tmp_path)
+    assert "see nothing, and the expert, on the same 7 samples" in write_report(closed, tmp_path).read_text()
+
+
 def test_what_went_wrong_in_closed_loop_is_counted_over_all_seeds(tmp_path):
     driven = table({"student": 60.0, "expert": 100.0})
     made_by = driven["rows"][0]["made_by"]

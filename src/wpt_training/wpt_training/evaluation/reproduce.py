@@ -134,8 +134,10 @@ def reproduce_tables(plan: Plan, bar: Bar) -> dict[str, Any]:
         for name in names
     }
     tables = {str(number): _table(plan, number, runs, validation, bar) for number in plan.tables}
-    blind = blind_results(validation, training_data(plan.config), plan.seeds[0])
-    return {"blind": blind, "tables": tables}
+    content: dict[str, Any] = {"tables": tables}
+    if any(columns(number) == OPEN_LOOP_COLUMNS for number in plan.tables):
+        content["blind"] = blind_results(validation, training_data(plan.config), plan.seeds[0])
+    return content
 
 
 def _known(plan: Plan, number: int, name: str) -> list[dict[str, Any]] | None:

@@ -60,13 +60,8 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
     as an earlier call left them."""
     earlier = _earlier(folder / "reproduce.json")
     tables = {**earlier.get("tables", {}), **content["tables"]}
-    content = {**content, "tables": dict(sorted(tables.items()))}
+    content = {**earlier, **content, "tables": dict(sorted(tables.items()))}
     write_json(folder / "reproduce.json", content)
-    blind = "; ".join(
-        f"{row['experiment']} L2 {row['l2'][3]:.2f} m, collision {row['collision'][3]:.2f} %, "
-        f"obb {row['obb'][3]:.2f} %"
-        for row in content["blind"]
-    )
     lines = [
         "# WPT's tables, reproduced",
         "",
@@ -76,9 +71,7 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
         "revisions may be of other recipes and of another world model. Every number's run, configuration, "
         "seed and revision are in [reproduce.json](reproduce.json).",
         "",
-        f"Planners that see nothing, and the expert, on the same {content['blind'][0]['samples']} samples: "
-        f"{blind}.",
-        "",
+        *_blind(content.get("blind", [])),
         *_comparisons(content["tables"]),
     ]
     for number, table in content["tables"].items():
@@ -89,6 +82,19 @@ def write_report(content: dict[str, Any], folder: Path) -> Path:
     path = folder / "reproduce.md"
     path.write_text("\n".join(lines))
     return path
+
+
+def _blind(results: list[dict[str, Any]]) -> list[str]:
+    """What open loop is to be seen beside; nothing on a page without it."""
+    if not results:
+        return []
+    figures = "; ".join(
+        f"{row['experiment']} L2 {row['l2'][3]:.2f} m, collision {row['collision'][3]:.2f} %, "
+        f"obb {row['obb'][3]:.2f} %"
+        for row in results
+    )
+    samples = results[0]["samples"]
+    return [f"Planners that see nothing, and the expert, on the same {samples} samples: {figures}.", ""]
 
 
 def _comparisons(tables: dict[str, Any]) -> list[str]:
